@@ -1,0 +1,37 @@
+"""arena: how robust is this classifier, sample by sample?
+
+The names that plugin authors and notebooks use, imported on first access so that `arena --help` stays quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_EXPORTS = {
+    "Attack": "contracts",
+    "Defense": "contracts",
+    "Settings": "settings",
+    "hookimpl": "contracts",
+    "Target": "access",
+    "Record": "record",
+    "Status": "record",
+    "load_attack": "registry",
+    "load_defense": "registry",
+    "load_data": "data",
+    "play": "match",
+    "open_store": "store",
+    "UserError": "errors",
+}
+
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'arena' has no attribute {name!r}")
+    return getattr(import_module(f"arena.{_EXPORTS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

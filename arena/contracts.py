@@ -1,0 +1,96 @@
+"""What a plugin implements: a `Defense` answers, an `Attack` proposes. Everything measured is measured by the referee."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+import pluggy
+import torch
+from torch import Tensor
+
+from arena.fingerprint import fingerprint
+from arena.record import Norm
+from arena.settings import Settings, parse_settings
+
+if TYPE_CHECKING:
+    from arena.access import Target
+
+hookimpl = pluggy.HookimplMarker("arena")
+
+Needs = Literal["decision", "score", "gradient", "reconstruction", "white-box"]
+Gradient = Literal["none", "autograd", "straight-through", "exact"]
+
+ACCESS_LEVELS: tuple[Needs, ...] = get_args(Needs)  # each level includes the ones before it
+
+
+class _Plugin(ABC):
+    """What a defense and an attack share: a name, validated settings and a fingerprint."""
+
+    name: ClassVar[str]
+    Settings: ClassVar = Settings
+    settings: Any
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {self.fingerprint[:12]}>"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of package version, code, settings and tensors: two equal ones give equal results."""
+        return fingerprint(self, stop=_Plugin)
+
+
+class Defense(_Plugin):
+    """A classifier under evaluation.
+
+    `gradient` says how `scores` can be differentiated with respect to the images: not at all, by autograd,
+    or by autograd through a straight-through estimator. `binary_threshold` is set by a defense whose
+    decision depends on `x >= binary_threshold` alone.
+    """
+
+    gradient: ClassVar[Gradient] = "none"
+    binary_threshold: ClassVar[float | None] = None
+
+    def __init__(self, weights: str | Path | None = None, device: str = "cpu", **settings: Any) -> None:
+        self.weights = weights
+        self.device = torch.device(device)
+        self.settings = parse_settings(self.Settings, settings, f"defense {self.name}")
+
+    @abstractmethod
+    def scores(self, x: Tensor) -> Tensor:
+        """Logits [B, classes] of the images x, float32 [B, 1, 28, 28] in [0, 1] on `self.device`.
+
+        Deterministic, and no row depends on another. The highest logit is the decision.
+        """
+
+
+class Attack(_Plugin):
+    """Proposes adversarial images; it sees the defense only through its `Target`.
+
+    `norm` is what it minimises; `needs` is the access that the target grants, each level including those before it.
+    """
+
+    norm: ClassVar[Norm]
+    needs: ClassVar[Needs]
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = parse_settings(self.Settings, settings, f"attack {self.name}")
+
+    @abstractmethod
+    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+        """Candidate images [B, 1, 28, 28] in [0, 1], one a row; a row equal to its clean image claims nothing.
+
+        x: images, float32 [B, 1, 28, 28] in [0, 1], all classified correctly; y: labels, int64 [B]. Neither may
+        be modified. rng: the only source of randomness, a CPU generator, so that a device does not change the draw.
+        """
+
+    @classmethod
+    def applies_to(cls, defense: type[Defense]) -> bool:
+        """Whether the defense offers what the attack needs (blank cells of Table 1 are the pairs that do not)."""
+        if cls.needs == "gradient":
+            return defense.gradient in ("autograd", "straight-through")
+        if cls.needs == "reconstruction":
+            return hasattr(defense, "reconstructions")
+        return True

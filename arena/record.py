@@ -1,0 +1,48 @@
+"""One row of the result: what the referee found for one sample of one match."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, get_args
+
+Norm = Literal["l0", "l2", "linf"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
+
+
+class Status(StrEnum):
+    """Outcome for one sample."""
+
+    MISCLASSIFIED = "misclassified"  # wrong without any perturbation: distance 0
+    FOUND = "found"  # a verified adversarial
+    NOT_FOUND = "not_found"  # the attack proposed none: distance infinity
+    REJECTED = "rejected"  # it proposed one that does not hold: distance infinity
+    ERROR = "error"  # the unit failed: no distance, it is no evidence either way
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the referee measured for one sample.
+
+    `distance` is in the attack's norm; `l0`, `l2` and `linf` are those of the stored adversarial, in float64.
+    `margin` is the winning logit minus that of the label (> 0). `queries` and `gradient_queries` are what the attack
+    spent on this sample, `best_query` the number of queries spent when the closest adversarial was seen (None if the
+    attack returned it without asking). `adversarial` is float32 [1, 28, 28], `reason` one line for rejected and error.
+    """
+
+    sample: int
+    label: int
+    status: Status
+    clean_label: int | None = None
+    adversarial_label: int | None = None
+    distance: float | None = None
+    l0: float | None = None
+    l2: float | None = None
+    linf: float | None = None
+    margin: float | None = None
+    queries: int = 0
+    gradient_queries: int = 0
+    best_query: int | None = None
+    seconds: float = 0.0
+    adversarial: Any = None
+    reason: str | None = None
