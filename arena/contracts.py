@@ -1,4 +1,4 @@
-"""What a plugin implements: a `Defense` answers, an `Attack` proposes. Everything measured is measured by the referee."""
+"""What a plugin implements: a `Defense` answers, an `Attack` proposes. The referee measures."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pluggy
 import torch
 from torch import Tensor
 
-from arena.fingerprint import fingerprint
-from arena.record import Norm
+from arena.fingerprint import distribution_of, fingerprint
+from arena.record import Identity, Norm
 from arena.settings import Settings, parse_settings
 
 if TYPE_CHECKING:
@@ -40,6 +40,14 @@ class _Plugin(ABC):
     def fingerprint(self) -> str:
         """SHA-256 (hex) of package version, code, settings and tensors: two equal ones give equal results."""
         return fingerprint(self, stop=_Plugin)
+
+    @property
+    def identity(self) -> Identity:
+        """Name, fingerprint, package and settings, as the store keeps them."""
+        package, version = distribution_of(type(self))
+        settings = self.settings.model_dump(mode="json")
+        norm, needs = getattr(self, "norm", None), getattr(self, "needs", None)
+        return Identity(self.name, self.fingerprint, package, version, settings, norm, needs)
 
 
 class Defense(_Plugin):

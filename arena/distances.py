@@ -9,7 +9,7 @@ from arena.record import Norm
 
 
 def distance(norm: Norm, x: Tensor, other: Tensor) -> Tensor:
-    """Distance [B] between two batches of images [B, ...]: L0 counts differing pixels, L2 and Linf are in their units."""
+    """Distance [B] between images x and other, each [B, ...]: L0 counts pixels, L2 and Linf are in pixel units."""
     difference = (x - other).flatten(1)
     if norm == "l0":
         return (difference != 0).sum(1).to(difference.dtype)

@@ -21,7 +21,7 @@ def fingerprint(plugin: Any, *, stop: type) -> str:
     modules; code that those files import is covered by the package's version alone.
     """
     digest = hashlib.sha256()
-    kind = type(plugin)
+    kind: type = type(plugin)
     package, version = distribution_of(kind)
     identity = [plugin.name, kind.__qualname__, package, version, plugin.settings.model_dump(mode="json")]
     digest.update(json.dumps(identity, sort_keys=True).encode())
@@ -42,7 +42,6 @@ def fingerprint(plugin: Any, *, stop: type) -> str:
     return digest.hexdigest()
 
 
-@cache
 def distribution_of(kind: type) -> tuple[str, str]:
     """Name and version of the installed package that holds a class; ("local", "0") for one in a script."""
     top = kind.__module__.partition(".")[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, get_args
 
@@ -46,3 +46,16 @@ class Record:
     seconds: float = 0.0
     adversarial: Any = None
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the store keeps of a plugin; `norm` and `needs` are an attack's."""
+
+    name: str
+    fingerprint: str
+    package: str
+    version: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    norm: Norm | None = None
+    needs: str | None = None
