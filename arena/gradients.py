@@ -1,0 +1,71 @@
+"""Gradient sources: each answers with scores and a vector-Jacobian product, so any attack runs over any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Ask = Callable[[Tensor, Tensor], Tensor]  # images [N, ...], index [N] -> scores [N, classes], billed as queries
+Product = Callable[[Tensor], Tensor]  # cotangent [N, classes] -> gradient with respect to the images [N, ...]
+
+
+class Source(Protocol):
+    """`answer(x, index)`: scores [N, classes] and the vector-Jacobian product at the images x [N, ...]."""
+
+    def answer(self, x: Tensor, index: Tensor) -> tuple[Tensor, Product]: ...
+
+
+class Autograd:
+    """The defense's own gradient, true or straight-through, through the graph that `ask` builds."""
+
+    def __init__(self, ask: Ask, bill: Callable[[Tensor], None]) -> None:
+        self._ask, self._bill = ask, bill
+
+    def answer(self, x: Tensor, index: Tensor) -> tuple[Tensor, Product]:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            scores = self._ask(x, index)
+
+        def product(cotangent: Tensor) -> Tensor:
+            self._bill(index)
+            return torch.autograd.grad(scores, x, cotangent, retain_graph=True)[0]
+
+        return scores.detach(), product
+
+
+class Differences:
+    """Coordinate-wise central differences of the scores (paper section 5, "Score-based attacks").
+
+    The two images of a coordinate stay inside the box, and the quotient uses their actual distance; both are billed,
+    1568 queries for the whole Jacobian of a 28 x 28 image. The last Jacobian is kept: asking for the gradient of
+    another class at the same images costs nothing more.
+    """
+
+    def __init__(self, ask: Ask, step: float) -> None:
+        self._ask, self._step = ask, step
+        self._at: Tensor | None = None
+        self._jacobian: Tensor
+
+    def answer(self, x: Tensor, index: Tensor) -> tuple[Tensor, Product]:
+        x = x.detach().clone()
+        scores = self._ask(x, index)
+
+        def product(cotangent: Tensor) -> Tensor:
+            if self._at is None or not torch.equal(self._at, x):
+                self._jacobian = torch.stack([self._at_image(image, i) for image, i in zip(x, index, strict=True)])
+                self._at = x
+            return torch.einsum("npc,nc->np", self._jacobian, cotangent).view_as(x)
+
+        return scores, product
+
+    def _at_image(self, image: Tensor, index: Tensor) -> Tensor:
+        """The Jacobian [pixels, classes] at one image [1, 28, 28]."""
+        pixels = image.numel()
+        offsets = self._step * torch.eye(pixels, device=image.device).view(pixels, *image.shape)
+        pair = torch.cat([(image + offsets).clamp(0, 1), (image - offsets).clamp(0, 1)])
+        above, below = self._ask(pair, index.expand(2 * pixels)).chunk(2)
+        length = (pair[:pixels] - pair[pixels:]).flatten(1).sum(1, keepdim=True)
+        return (above - below) / length

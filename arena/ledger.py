@@ -1,0 +1,84 @@
+"""The books of one unit: what each sample has cost so far, and the closest adversarial seen for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from arena.distances import distance
+from arena.errors import BudgetExhausted
+from arena.record import Norm
+
+
+@dataclass
+class Closest:
+    """The closest adversarial seen for each sample: images [B, ...], distance [B] (inf: none), query [B] (when)."""
+
+    images: Tensor
+    distance: Tensor
+    query: Tensor
+
+    def keep(self, x: Tensor, index: Tensor, distances: Tensor, queries: Tensor) -> None:
+        """Take over the rows x (of the samples `index`, which may repeat) that are closer than what is kept."""
+        nearest = torch.full_like(self.distance, torch.inf).scatter_reduce(0, index, distances, "amin")
+        improves = (distances == nearest[index]) & (distances < self.distance[index])
+        rows = {int(index[row]): int(row) for row in improves.nonzero().flatten().flip(0)}  # ties: the first row
+        if rows:
+            samples = torch.tensor(list(rows), device=x.device)
+            chosen = torch.tensor(list(rows.values()), device=x.device)
+            self.images[samples] = x[chosen]
+            self.distance[samples] = distances[chosen]
+            self.query[samples] = queries[samples]
+
+
+class Ledger:
+    """Counts queries per sample, enforces the budget and keeps the closest adversarials.
+
+    x: clean images, float32 [B, 1, 28, 28] in [0, 1]; y: labels, int64 [B]; norm: in which "closest" is meant;
+    budget: queries allowed for each sample, forward and gradient together (None: no limit).
+    """
+
+    def __init__(
+        self, x: Tensor, y: Tensor, norm: Norm, budget: int | None = None, binary_threshold: float | None = None
+    ) -> None:
+        self.x, self.y, self.norm, self.budget = x.clone(), y.clone(), norm, budget
+        self.binary_threshold = binary_threshold
+        self.queries = torch.zeros_like(self.y)
+        self.gradient_queries = torch.zeros_like(self.y)
+        self.seen = self._nothing()
+        self.binarized = self._nothing()  # the same, after `binarize`: stays empty without a threshold
+
+    def charge(self, index: Tensor, *, gradient: bool = False) -> None:
+        """Bill one query to each row's sample; raises BudgetExhausted, and bills nothing, if one cannot pay."""
+        cost = torch.bincount(index, minlength=len(self.y))
+        if self.budget is not None and bool((self.queries + self.gradient_queries + cost > self.budget).any()):
+            raise BudgetExhausted(f"the budget of {self.budget} queries per sample is spent")
+        if gradient:
+            self.gradient_queries += cost
+        else:
+            self.queries += cost
+
+    def remember(self, x: Tensor, index: Tensor, scores: Tensor) -> None:
+        """Keep those of the answered images x [N, ...] that are misclassified and closer than any before."""
+        wrong = (scores.argmax(1) != self.y[index]).nonzero().flatten()
+        if not len(wrong):
+            return
+        x, index = x[wrong], index[wrong]
+        clean = self.x[index]
+        self.seen.keep(x, index, distance(self.norm, x, clean), self.queries)
+        if self.binary_threshold is not None:
+            x = binarize(x, clean, self.binary_threshold)
+            self.binarized.keep(x, index, distance(self.norm, x, clean), self.queries)
+
+    def _nothing(self) -> Closest:
+        return Closest(self.x.clone(), torch.full_like(self.x[:, 0, 0, 0], torch.inf), torch.zeros_like(self.y))
+
+
+def binarize(x: Tensor, clean: Tensor, threshold: float) -> Tensor:
+    """The closest images to `clean` that a model binarising at `threshold` cannot tell from x (paper section 5,
+    "Postprocessing"): each pixel is the clean one if it is on the same side, else just across the threshold."""
+    below = torch.nextafter(torch.tensor(threshold), torch.tensor(0.0)).item()
+    bright = x >= threshold
+    return torch.where(bright == (clean >= threshold), clean, torch.where(bright, threshold, below))
