@@ -1,15 +1,15 @@
-"""Linear defenses whose minimal adversarial distances are known: what an attack found can be held against the optimum."""
+"""Linear defenses whose minimal adversarial distances are known: what an attack finds is held against the optimum."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena.contracts import Defense
+from arena.contracts import Defense, Gradient
 from arena.record import Norm
 from arena.settings import Settings
 
@@ -28,7 +28,7 @@ class LinearDefense(Defense):
     """scores(x) = W x with Gaussian weights W; every distance to the decision boundary is known exactly."""
 
     name = "linear"
-    gradient = "autograd"
+    gradient: ClassVar[Gradient] = "autograd"
     Settings = LinearSettings
 
     def __init__(self, weights: str | Path | None = None, device: str = "cpu", **settings: Any) -> None:
@@ -91,7 +91,7 @@ class BinaryLinearDefense(LinearDefense):
     """
 
     name = "binary-linear"
-    gradient = "straight-through"
+    gradient: ClassVar[Gradient] = "straight-through"
     binary_threshold = 0.5
 
     def _seen(self, x: Tensor) -> Tensor:
