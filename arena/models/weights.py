@@ -1,0 +1,84 @@
+"""Weights on disk: safetensors, with a model card beside them that says where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from arena.errors import UserError
+from arena.files import write_atomically
+
+ZOO = Path(__file__).parent / "zoo"  # the weights that the package ships
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """How a model came about, and how good it is."""
+
+    name: str
+    recipe: dict[str, Any]
+    seed: int | None
+    data: dict[str, str]  # data set and split -> SHA-256
+    accuracy: dict[str, float]  # split -> share of images that the model classifies correctly
+    torch: str  # version
+    sha256: str | None = None  # of the weights file; None if there is none
+
+    def save(self, path: Path) -> None:
+        """Write the card as JSON. Raises UserError if that fails."""
+        write_atomically(path, (json.dumps(asdict(self), indent=2) + "\n").encode())
+
+
+def save_weights(module: nn.Module, path: Path) -> str:
+    """Write the tensors of `module` as safetensors; gives the file's SHA-256. Raises UserError if that fails."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    content = safetensors.torch.save(tensors)
+    write_atomically(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def load_weights(module: nn.Module, path: str | Path) -> None:
+    """Load `path` into `module`: safetensors, or a state dict that torch saved (without running any code of it).
+
+    Raises:
+        UserError: the file is missing, damaged, no weights at all, or those of another architecture.
+    """
+    path = Path(path)
+    tensors = _read(path)
+    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name, shape in expected.items():
+        # Checkpoints of before torch 0.4.1 lack this counter, and evaluation does not use it.
+        if name not in found and not name.endswith("num_batches_tracked"):
+            raise UserError(f"weights {path} are of another architecture: they lack {name}; {_REMEDY}")
+        if found.get(name, shape) != shape:
+            difference = f"{name} is {found[name]}, not {shape}"
+            raise UserError(f"weights {path} are of another architecture: {difference}; {_REMEDY}")
+    if extra := found.keys() - expected.keys():
+        raise UserError(f"weights {path} are of another architecture: {min(extra)} is unknown; {_REMEDY}")
+    module.load_state_dict(tensors)
+
+
+_REMEDY = "give a file that `arena train` wrote for this defense"
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"cannot read weights {path}: {error.strerror or error}; {_REMEDY}") from error
+    except (safetensors.SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
+        raise UserError(f"weights {path} are damaged or no weights at all; {_REMEDY}") from error
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise UserError(f"weights {path} hold no state dict; {_REMEDY}")
+    return tensors

@@ -1,0 +1,16 @@
+"""The built-in defenses: one file each, registered like anyone's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from arena.contracts import Defense, hookimpl
+from arena.plugins.defenses.binary_cnn import BinaryCNN
+from arena.plugins.defenses.cnn import CNN
+from arena.plugins.defenses.nearest_neighbor import NearestNeighbor
+
+
+@hookimpl
+def register_defenses(register: Callable[[type[Defense]], None]) -> None:
+    for defense in (CNN, BinaryCNN, NearestNeighbor):
+        register(defense)

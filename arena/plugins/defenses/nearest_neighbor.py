@@ -1,0 +1,32 @@
+"""The nearest neighbour among all training images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from arena.contracts import Defense
+from arena.data import load_data
+from arena.errors import UserError
+from arena.models import nearest_neighbor
+
+
+class NearestNeighbor(Defense):
+    """The class of the nearest MNIST training image in L2 (paper, appendix A.5): robust to a degree, not accurate.
+
+    Raises:
+        UserError: `weights` were given, there are none to replace; or MNIST can be neither read nor fetched.
+    """
+
+    name = "nearest-neighbor"
+
+    def __init__(self, weights: str | Path | None = None, device: str = "cpu", **settings: Any) -> None:
+        super().__init__(weights, device, **settings)
+        if weights is not None:
+            raise UserError(f"{self.name} takes no weights, it is the training set itself: remove {weights}")
+        self.network = nearest_neighbor.NearestNeighbor(*load_data("mnist", "train")).to(self.device)
+
+    def scores(self, x: Tensor) -> Tensor:
+        return self.network(x)
