@@ -46,6 +46,8 @@ class _Plugin(ABC):
         """Name, fingerprint, package and settings, as the store keeps them."""
         package, version = distribution_of(type(self))
         settings = self.settings.model_dump(mode="json")
+        if getattr(self, "weights", None) is not None:
+            settings["weights"] = str(self.weights)  # type: ignore[attr-defined]
         norm, needs = getattr(self, "norm", None), getattr(self, "needs", None)
         return Identity(self.name, self.fingerprint, package, version, settings, norm, needs)
 

@@ -1,0 +1,179 @@
+"""The command line: parse, call one function, print. Heavy imports stay inside the commands that need them."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from arena.config import default_db, wants_traceback
+from arena.errors import UserError
+from arena.record import NORMS
+
+FORMATS = ("table", "json", "csv", "markdown", "latex")
+
+db_option = click.option("--db", metavar="URL", help="The store: an SQLAlchemy URL or the path of an SQLite file.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="arena-robustness", prog_name="arena")
+def cli() -> None:
+    """How robust is this classifier, sample by sample?"""
+
+
+@cli.command()
+@click.argument("config", required=False, type=click.Path(path_type=Path))
+@click.option("--preset", metavar="NAME", help="A [preset.NAME] of the settings file: quick, paper.")
+@click.option("--samples", type=int, help="Play the first so many samples.")
+@click.option("--defense", "defenses", multiple=True, metavar="NAME", help="Only this defense (repeatable).")
+@click.option("--attack", "attacks", multiple=True, metavar="NAME", help="Only this attack (repeatable).")
+@db_option
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]))
+@click.option("--workers", type=int, help="Worker processes; default: one a core.")
+@click.option("--seed", type=int)
+@click.option("--quiet", is_flag=True, help="Print failures only.")
+def run(
+    config: Path | None, preset: str | None, samples: int | None, seed: int | None, quiet: bool, **options: Any
+) -> int:
+    """Play what is missing in the store, then show the leaderboard.
+
+    Exit code 0: all played; 1: some units failed, they are listed; 2: bad usage or settings.
+    """
+    from arena.cli.run import run_tournament
+    from arena.config import load_config
+
+    names = {kind: options[kind] or None for kind in ("defenses", "attacks")}
+    how = {key: options[key] for key in ("db", "device", "workers")}
+    return run_tournament(
+        load_config(config, preset, tournament={"samples": samples, "seed": seed, **names}, run=how), quiet
+    )
+
+
+@cli.command()
+@db_option
+@click.option("--norm", type=click.Choice(NORMS), help="One norm only.")
+@click.option("--by", type=click.Choice(["defense", "attack", "match"]), default="match", show_default=True)
+@click.option("--cross-norm", is_flag=True, help="Count every adversarial as evidence in all three norms.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+def leaderboard(db: str | None, norm: Any, by: Any, cross_norm: bool, form: Any) -> None:
+    """Median distance, and accuracy at the thresholds, of every defense under every attack and under all."""
+    from arena.formats import render
+    from arena.store import open_store
+
+    with closing(open_store(db or default_db(), create=False)) as store:
+        print(render(store.leaderboard(norm=norm, by=by, cross_norm=cross_norm), form))
+
+
+@cli.command()
+@db_option
+def verify(db: str | None) -> int:
+    """Check every stored adversarial again, from its bytes: box, decision and distances. Exit code 1 if one fails."""
+    from arena.store import open_store
+    from arena.verify import verify_store
+
+    with closing(open_store(db or default_db(), create=False)) as store:
+        report = verify_store(store)
+    for line in report.failures:
+        print(line)
+    print(f"{report.checked} adversarials checked, {len(report.failures)} failures")
+    return 1 if report.failures else 0
+
+
+@cli.group(invoke_without_command=True)
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.pass_context
+def plugins(context: click.Context, form: str) -> None:
+    """List the installed defenses and attacks, and the packages that could not be loaded."""
+    if context.invoked_subcommand is None:
+        from arena.cli.plugins import list_plugins
+
+        list_plugins(form)
+
+
+@plugins.command("check")
+@click.argument("name")
+def check_plugin(name: str) -> int:
+    """Run the conformance kit on a plugin. Exit code 1 if a check fails."""
+    from arena.cli.plugins import check
+
+    return check(name)
+
+
+@plugins.command("new")
+@click.argument("name")
+def new_plugin(name: str) -> None:
+    """Write an installable attack package into the folder arena-attack-NAME."""
+    from arena.scaffold import new_plugin
+
+    folder = new_plugin(name, Path.cwd())
+    print(f"wrote {folder}; next: pip install -e {folder.name} && arena plugins check {name}")
+
+
+@cli.group()
+def data() -> None:
+    """Fetch and verify data sets."""
+
+
+@data.command("fetch")
+@click.argument("dataset", default="mnist")
+def fetch_data(dataset: str) -> None:
+    """Get a data set from the first source that answers; its hash decides."""
+    from arena.data import fetch
+
+    print(f"{dataset} is in {fetch(dataset)}")
+
+
+@data.command("verify")
+@click.argument("dataset", default="mnist")
+def verify_data(dataset: str) -> None:
+    """Check the cached files against their hashes."""
+    from arena.data import verify
+
+    verify(dataset)
+    print(f"{dataset}: all hashes agree")
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--epochs", type=click.IntRange(min=1))
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for weights, model card and checkpoints.")
+@click.option("--quiet", is_flag=True)
+def train(name: str, **options: Any) -> None:
+    """Train a model by its recipe; a killed training continues from its last checkpoint."""
+    from arena.models.train import train
+
+    print(train(name, **options))
+
+
+def main() -> None:
+    """Entry point: one line and exit code 2 for bad input, never a traceback."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as help_text:
+        print(help_text.format_message())
+        code = 2
+    except click.ClickException as failure:
+        code = _complain(failure.format_message())
+    except UserError as failure:
+        code = _complain(str(failure))
+    except (KeyboardInterrupt, click.Abort):
+        print("\narena: stopped; what was played is kept, the same command goes on from there", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # `arena leaderboard | head`
+        sys.stderr.close()
+        code = 0
+    except Exception as failure:
+        if wants_traceback():
+            raise
+        code = _complain(f"{type(failure).__name__}: {failure} (ARENA_TRACEBACK=1 shows where)")
+    sys.exit(code)
+
+
+def _complain(message: str) -> int:
+    print(f"arena: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,149 @@
+"""The settings file: TOML -> typed, frozen settings. The only place that reads environment variables and presets."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from arena.errors import UserError
+from arena.settings import Settings, did_you_mean, parse_settings
+
+DEFAULT_FILE = Path(__file__).with_name("default.toml")  # the repository's arena.toml
+
+
+class TournamentSettings(Settings):
+    """[tournament]: what is played, and on what."""
+
+    dataset: str = "mnist"
+    split: Literal["train", "test"] = "test"
+    samples: int = Field(100, gt=0)  # the first so many of the split
+    defenses: tuple[str, ...] | Literal["all"] = "all"
+    attacks: tuple[str, ...] | Literal["all"] = "all"
+    seed: int = Field(0, ge=0)
+    chunk: int = Field(10, gt=0)  # samples played, and committed, at once
+    budget: int | None = Field(None, gt=0)  # queries per sample, forward and gradient together
+    timeout: float = Field(3600, gt=0)  # seconds for one chunk of one match
+
+
+class RunSettings(Settings):
+    """[run]: how it is played; nothing here changes a result."""
+
+    db: str = "sqlite:///arena.db"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int | None = Field(None, gt=0)  # processes; default: one a core, or one if a GPU is used
+    memory: float = Field(8, gt=0)  # GiB that one worker may allocate
+
+
+class DefenseSettings(BaseModel):
+    """[defense.NAME]: `weights` replaces the shipped ones; all else is the defense's own settings."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    weights: str | None = None
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The plugin's own settings."""
+        return self.model_extra or {}
+
+
+class AttackSettings(BaseModel):
+    """[attack.NAME]: `samples`, `budget` and `timeout` as in [tournament]; all else is the attack's own settings."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    samples: int | None = Field(None, gt=0)
+    budget: int | None = Field(None, gt=0)
+    timeout: float | None = Field(None, gt=0)
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The plugin's own settings."""
+        return self.model_extra or {}
+
+
+class Config(Settings):
+    """A whole settings file, preset and command-line options applied."""
+
+    tournament: TournamentSettings = TournamentSettings()
+    run: RunSettings = RunSettings()
+    defense: dict[str, DefenseSettings] = Field(default_factory=dict)
+    attack: dict[str, AttackSettings] = Field(default_factory=dict)
+
+    def for_defense(self, name: str) -> DefenseSettings:
+        """The section of one defense, empty if there is none."""
+        return self.defense.get(name, DefenseSettings())
+
+    def for_attack(self, name: str) -> AttackSettings:
+        """The section of one attack with the tournament's values where it sets none."""
+        own, common = self.attack.get(name, AttackSettings()), self.tournament
+        return own.model_copy(
+            update={
+                "samples": min(own.samples or common.samples, common.samples),
+                "budget": own.budget or common.budget,
+                "timeout": own.timeout or common.timeout,
+            }
+        )
+
+
+def load_config(file: Path | None = None, preset: str | None = None, **options: dict[str, Any]) -> Config:
+    """Read a settings file (default: ./arena.toml, else the one that ships), lay `preset` and `options` over it.
+
+    options: sections and keys as in the file, e.g. `tournament={"samples": 20}`; None values are left out.
+    Raises UserError with one line for a missing, malformed or mistaken file and for an unknown preset.
+    """
+    if file is None:
+        file = Path("arena.toml") if Path("arena.toml").exists() else DEFAULT_FILE
+    values = _read(file)
+    presets = values.pop("preset", {})
+    if preset is not None:
+        if preset not in presets:
+            raise UserError(f"{file}: unknown preset {preset!r}; {did_you_mean(preset, list(presets))}")
+        values = _merged(values, presets[preset])
+    for section, keys in options.items():
+        values = _merged(values, {section: {key: value for key, value in keys.items() if value is not None}})
+    config = parse_settings(Config, values, str(file))
+    return _with_absolute_weights(config, file.parent)
+
+
+def default_db() -> str:
+    """Where commands look for the store: ARENA_DB, else arena.db in the current folder."""
+    return os.environ.get("ARENA_DB") or RunSettings().db
+
+
+def wants_traceback() -> bool:
+    """ARENA_TRACEBACK=1 shows the traceback of an unexpected error."""
+    return bool(os.environ.get("ARENA_TRACEBACK"))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such settings file") from None
+    except OSError as failure:
+        raise UserError(f"{file}: cannot be read: {failure.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
+        raise UserError(f"{file}: not valid TOML: {failure}") from None
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`, section by section."""
+    result = dict(base)
+    for key, value in over.items():
+        nested = isinstance(value, dict) and isinstance(base.get(key), dict)
+        result[key] = _merged(base[key], value) if nested else value
+    return result
+
+
+def _with_absolute_weights(config: Config, folder: Path) -> Config:
+    """Paths in a settings file are relative to that file."""
+    sections = {
+        name: section.model_copy(update={"weights": str((folder / section.weights).resolve())})
+        if section.weights
+        else section
+        for name, section in config.defense.items()
+    }
+    return config.model_copy(update={"defense": sections})

@@ -1,0 +1,58 @@
+"""Worker processes: each call runs in one of them, under a time-out, and its failure is its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, TimeoutError
+from types import TracebackType
+from typing import Any, Self
+
+from pebble import ProcessExpired, ProcessPool
+
+from arena.config import Config
+
+
+class WorkerFailure(Exception):
+    """A call did not come back: it ran out of time, or its process died."""
+
+
+class Workers:
+    """A pool of worker processes that replaces those that die. Leaving the context ends them, whatever they do."""
+
+    def __init__(self, config: Config, count: int) -> None:
+        from arena import worker  # imports torch: not before a tournament is really played
+
+        context = multiprocessing.get_context("spawn")
+        self.count = count
+        self._pool = ProcessPool(count, initializer=worker.initialize, initargs=[config], context=context)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._pool.stop()
+        self._pool.join()
+
+    def submit(self, function: Callable[..., Any], *args: Any, timeout: float) -> Future:
+        """Run `function(*args)` in a worker, at most `timeout` seconds of it."""
+        return self._pool.schedule(function, args=args, timeout=timeout)
+
+
+def outcome(future: Future, timeout: float) -> Any:
+    """The result of a call; raises what it raised, and WorkerFailure if it never came back."""
+    try:
+        return future.result()
+    except TimeoutError:
+        raise WorkerFailure(f"timed out after {timeout:g} s") from None
+    except ProcessExpired as failure:
+        how = f"signal {-failure.exitcode}" if failure.exitcode < 0 else f"exit code {failure.exitcode}"
+        raise WorkerFailure(f"the worker process died ({how})") from None
+
+
+def worker_count(config: Config) -> int:
+    """The configured number of workers, else one a core."""
+    if config.run.workers is not None:
+        return config.run.workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

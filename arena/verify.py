@@ -1,0 +1,95 @@
+"""Checks stored adversarials again from their bytes, trusting nothing that the tournament wrote beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import torch
+
+from arena.access import evaluate
+from arena.contracts import Defense
+from arena.data import load_data
+from arena.distances import distance
+from arena.errors import PluginError, UserError
+from arena.record import NORMS, Identity
+from arena.registry import load_defense
+from arena.store import Store, StoredAdversarial
+
+TOLERANCE = 1e-9  # of a distance computed in float64 from float32 images
+
+
+@dataclass
+class Report:
+    """How many adversarials were checked, and one line for each that does not hold."""
+
+    checked: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+def verify_store(store: Store) -> Report:
+    """Check every stored adversarial: inside the box, label, decision, and the distances in all three norms.
+
+    The defenses are loaded afresh, by name, weights and settings; one whose fingerprint is not the stored one (other
+    code, weights or version) is reported as a failure, for nothing can be said about its adversarials.
+    """
+    report = Report()
+    defenses: dict[str, Defense | str] = {}
+    for match_id, group in groupby(store.adversarials(), key=lambda stored: stored.match_id):
+        rows = list(group)
+        identity = rows[0].defense
+        if identity.fingerprint not in defenses:
+            defenses[identity.fingerprint] = _load(identity)
+        defense = defenses[identity.fingerprint]
+        report.checked += len(rows)
+        where = f"match {match_id}, {rows[0].attack} against {identity.name}"
+        if isinstance(defense, str):
+            report.failures.append(f"{where}: {len(rows)} adversarials cannot be checked: {defense}")
+        else:
+            report.failures += [f"{where}, {line}" for line in _check(defense, rows)]
+    return report
+
+
+def _load(identity: Identity) -> Defense | str:
+    """The defense as it was played, or why it cannot be had."""
+    try:
+        defense = load_defense(identity.name, **identity.settings)
+    except UserError as failure:
+        return str(failure)
+    if defense.fingerprint != identity.fingerprint:
+        return f"the installed {identity.name} is not the one that was played (other code, weights or version)"
+    return defense
+
+
+def _check(defense: Defense, rows: Sequence[StoredAdversarial]) -> list[str]:
+    """One line for each of one match's adversarials that does not hold."""
+    conditions = rows[0].conditions
+    x, y = load_data(conditions["dataset"], conditions["split"])
+    samples = [row.sample for row in rows]
+    clean, labels = x[samples].double(), y[samples].tolist()
+    images = torch.stack([torch.from_numpy(row.adversarial) for row in rows])
+    inside = [bool(((image >= 0) & (image <= 1)).all()) for image in images]  # also false for NaN
+    try:
+        decisions = evaluate(defense, images.clamp(0, 1).nan_to_num()).argmax(1).tolist()
+    except PluginError as failure:
+        return [str(failure)]
+    measured = {norm: distance(norm, images.double(), clean).tolist() for norm in NORMS}
+    failures = []
+    for i, row in enumerate(rows):
+        faults = []
+        if not inside[i]:
+            faults.append("it leaves the box [0, 1]")
+        if row.label != labels[i]:
+            faults.append(f"its label is {labels[i]}, stored as {row.label}")
+        if decisions[i] == labels[i] or decisions[i] != row.adversarial_label:
+            faults.append(f"it is classified as {decisions[i]}, stored as {row.adversarial_label}")
+        for norm in NORMS:
+            stored = getattr(row, norm)
+            if stored is None or not math.isclose(measured[norm][i], stored, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+                faults.append(f"its {norm} distance is {measured[norm][i]:g}, stored as {stored}")
+        if row.distance != getattr(row, row.norm):
+            faults.append(f"its distance is not its {row.norm} distance")
+        failures += [f"sample {row.sample}: {fault}" for fault in faults]
+    return failures
