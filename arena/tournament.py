@@ -6,9 +6,9 @@ import hashlib
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from typing import Any
 
 from arena.config import Config
 from arena.errors import UserError
@@ -80,7 +80,7 @@ def play(plan: Plan, store: Store, workers: Workers) -> Iterator[Played]:
             return
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             unit = running.pop(future)
-            records, error = _result(future: Future, unit)
+            records, error = _result(future, unit)
             records = records or _error_records(unit, plan.labels, _last_line(error or ""))
             store.append(unit.match_id, records, error)
             units_left[unit.match_id] -= 1
@@ -106,6 +106,7 @@ def _plan_match(
 ) -> None:
     section, tournament = config.for_attack(attack.name), config.tournament
     defense_id, attack_id = store.defense_id(defense), store.attack_id(attack)
+    assert attack.norm is not None  # it is an attack's identity
     match_id = store.match_id(tournament_id, defense_id, attack_id, attack.norm, section.budget)
     settled = store.settled(match_id)
     for first in range(0, section.samples or 0, tournament.chunk):
