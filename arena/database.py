@@ -1,0 +1,119 @@
+"""A connection to a database: what SQLite needs to survive a kill, and errors that name the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
+
+from arena.errors import UserError
+
+BUSY_SECONDS = 10  # how long a statement waits for another program's write
+
+NOTHING_PLAYED = "no tournament has been played there yet: run `arena run`"
+
+_REMEDIES = {
+    "file is not a database": "it is no SQLite file: name another database",
+    "unable to open database file": "it cannot be opened: make it and its folder writable, or name another database",
+    "readonly database": "it cannot be written: make it and its folder writable, or name another database",
+    "database is locked": "another program keeps it locked: wait until that ends, or name another database",
+    "disk is full": "the disk is full: free some space and run again; what was committed is kept",
+    "malformed": "the file is damaged: restore a copy, or name another database",
+}
+
+
+def open_engine(url: str, create: bool) -> Engine:
+    """An engine for an SQLAlchemy URL or an SQLite file's path; raises UserError if no database can answer to it.
+
+    Without `create`, a missing SQLite file is an error instead of a new, empty database.
+    """
+    try:
+        parsed = make_url(url) if ":/" in url else URL.create("sqlite", database=url)
+    except ArgumentError:
+        raise UserError(f"{url!r} is no database URL: write sqlite:///FILE, or the file's path") from None
+    if (file := sqlite_file(parsed)) is not None:
+        if not file.parent.is_dir():
+            raise UserError(f"database {file}: its folder does not exist: create {file.parent} first")
+        if file.is_dir():
+            raise UserError(f"database {file}: that is a folder: name a file in it")
+        if not create and not file.exists():
+            raise UserError(f"database {file}: {NOTHING_PLAYED}")
+    try:
+        engine = create_engine(parsed)
+    except NoSuchModuleError:
+        kind = parsed.drivername
+        raise UserError(f"unknown kind of database {kind!r}: use sqlite:///FILE or postgresql+psycopg://...") from None
+    except ModuleNotFoundError as missing:
+        raise UserError(f"{parsed.drivername} needs a driver: `pip install {missing.name}`") from None
+    if engine.dialect.name == "sqlite":
+        _prepare_sqlite(engine)
+    return engine
+
+
+def sqlite_file(url: URL) -> Path | None:
+    """The file behind an SQLite URL; None for one in memory, a `file:` URI, or another database."""
+    path = url.database
+    if url.get_backend_name() != "sqlite" or not path or path == ":memory:" or path.startswith("file:"):
+        return None
+    return Path(path)
+
+
+def database_name(url: URL) -> str:
+    """How messages call a database; without its password."""
+    return str(sqlite_file(url) or url.render_as_string())
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One consistent snapshot, undisturbed by a writer."""
+    with explained(engine.url), engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One transaction: whole, or not at all when the block raises or the process dies."""
+    with explained(engine.url), engine.execution_options(writes=True).begin() as connection:
+        yield connection
+
+
+@contextmanager
+def explained(url: URL) -> Iterator[None]:
+    """Turns what the database says about its file or its server into a UserError of one line."""
+    try:
+        yield
+    except SQLAlchemyError as failure:
+        said = str(getattr(failure, "orig", failure))
+        remedy = next((remedy for symptom, remedy in _REMEDIES.items() if symptom in said), None)
+        if remedy is None and isinstance(failure, OperationalError) and url.get_backend_name() != "sqlite":
+            remedy = f"{said.splitlines()[0]}: check the URL and the server"
+        if remedy is None:
+            raise
+        raise UserError(f"database {database_name(url)}: {remedy}") from failure
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    """WAL lets readers work while a tournament writes, and drops a commit that a kill cut short.
+
+    A kill leaves the system running, so `synchronous=NORMAL` would lose nothing to it. FULL keeps the last units
+    through a power failure too, and its one fsync a commit is nothing beside the seconds that a unit takes.
+    """
+
+    @event.listens_for(engine, "connect")
+    def configure(connection, _record) -> None:
+        connection.isolation_level = None  # the driver would begin only at the first write: too late for a snapshot
+        for pragma in (
+            f"busy_timeout={BUSY_SECONDS * 1000}",
+            "foreign_keys=ON",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,182 @@
+"""Results to rows: how robust each defense is, by attack and against the best of all attacks.
+
+The conventions are Table 1's: a misclassified sample has distance 0, a failed attack infinity; the median and the
+accuracy are over samples; "all" is the minimum over the attacks of a norm, sample by sample. Rows of status error are
+no evidence: they are counted, nothing more. The view `leaderboard` says the same in SQL.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, Select, case, func, select
+
+from arena import schema
+from arena.errors import UserError
+from arena.record import NORMS, Norm, Status
+from arena.views import current_match
+
+By = Literal["match", "defense", "attack"]
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderboardRow:
+    """One attack, or the minimum over all of a norm, against one defense.
+
+    Shares are in [0, 1], over the `samples` with a result; None where there is none. `errors` counts rows without
+    one. `accuracy` is the share of samples whose distance is > `epsilon`, `median_distance` may be infinite,
+    `lower_bound_mean` is None while no bounds were computed.
+    """
+
+    defense: str
+    norm: Norm
+    attack: str
+    samples: int
+    errors: int
+    clean_accuracy: float | None
+    median_distance: float | None
+    epsilon: float
+    accuracy: float | None
+    lower_bound_mean: float | None
+    fingerprint: str
+
+
+def rows(
+    connection: Connection,
+    norm: Norm | None = None,
+    by: By = "match",
+    cross_norm: bool = False,
+    thresholds: Mapping[str, float] | None = None,
+) -> list[LeaderboardRow]:
+    """The leaderboard of the current defenses on the current data (the view `current_match` says which).
+
+    by="match": every attack, strongest first, then "all", for each norm and defense. by="defense": only "all", most
+    robust first. by="attack": every attack against each defense, without "all".
+    cross_norm: every adversarial counts in all three norms, whatever its attack minimised.
+    thresholds: epsilon by norm, in place of the table `threshold`.
+    Raises UserError for an unknown norm or `by`.
+    """
+    for value, known in ((norm, (None, *NORMS)), (by, get_args(By))):
+        if value not in known:
+            raise UserError(f"leaderboard: unknown {value!r}: choose one of {', '.join(filter(None, known))}")
+    epsilons = {**dict(_pairs(connection, select(schema.threshold))), **(thresholds or {})}
+    bounds = _lower_bounds(connection)
+    board = []
+    for (defense, norm_of_row), by_attack in _evidence(connection, norm, cross_norm).items():
+        merged = {attack: _merge(parts) for attack, parts in by_attack.items()}
+        merged[ALL] = _merge(list(merged.values()))
+        lower_bound, epsilon = bounds.get((defense.id, norm_of_row)), epsilons[norm_of_row]
+        board += [
+            LeaderboardRow(
+                defense=defense.name,
+                norm=norm_of_row,
+                attack=attack,
+                samples=len(found.samples),
+                errors=found.errors,
+                **_statistics(found.distances, epsilon),
+                epsilon=epsilon,
+                lower_bound_mean=lower_bound,
+                fingerprint=defense.fingerprint,
+            )
+            for attack, found in merged.items()
+            if by == "match" or (by == "defense") == (attack == ALL)
+        ]
+    return sorted(board, key=_ORDERS[by])
+
+
+class _Defense(NamedTuple):
+    id: int
+    name: str
+    fingerprint: str
+
+
+class _Evidence(NamedTuple):
+    """The least distance of each sample, and how many rows failed."""
+
+    samples: np.ndarray
+    distances: np.ndarray
+    errors: int
+
+
+def _evidence(
+    connection: Connection, norm: Norm | None, cross_norm: bool
+) -> dict[tuple[_Defense, Norm], dict[str, list[_Evidence]]]:
+    """What each match that has rows found, by defense and norm, then by attack."""
+    result, defense = schema.result.c, schema.defense.c
+    failed = select(result.match_id, func.count()).where(result.status == Status.ERROR).group_by(result.match_id)
+    errors = dict(_pairs(connection, failed))
+    matches = select(
+        current_match.c.id, current_match.c.norm, current_match.c.attack, defense.id, defense.name, defense.fingerprint
+    ).join_from(current_match, schema.defense, defense.id == current_match.c.defense_id)
+    found: dict[tuple[_Defense, Norm], dict[str, list[_Evidence]]] = defaultdict(lambda: defaultdict(list))
+    for match_id, own, attack, *which in connection.execute(matches.order_by(current_match.c.id)):
+        for target in NORMS if cross_norm else (own,):
+            if norm in (None, target):
+                distance = case((result.status == Status.FOUND, result[target]), else_=result.distance)
+                samples, distances = _columns(connection, match_id, distance if cross_norm else result.distance)
+                if len(samples) or match_id in errors:
+                    part = _Evidence(samples, distances, errors.get(match_id, 0))
+                    found[_Defense(*which), target][attack].append(part)
+    return found
+
+
+def _columns(connection: Connection, match_id: int, distance: ColumnElement[float]) -> np.ndarray:
+    """Samples and distances [2, N] of a match's rows, without errors.
+
+    A million rows come this way, so they are taken from the driver's cursor: SQLAlchemy's rows triple the time.
+    """
+    result = schema.result.c
+    query = select(result.sample, distance).where(result.match_id == match_id, result.distance.is_not(None))
+    cursor = connection.execute(query).cursor
+    assert cursor is not None
+    return np.fromiter(chain.from_iterable(cursor.fetchall()), float).reshape(-1, 2).T
+
+
+def _merge(parts: list[_Evidence]) -> _Evidence:
+    if len(parts) == 1:
+        return parts[0]
+    samples, place = np.unique(np.concatenate([part.samples for part in parts]), return_inverse=True)
+    distances = np.full(len(samples), np.inf)
+    np.minimum.at(distances, place, np.concatenate([part.distances for part in parts]))
+    return _Evidence(samples, distances, sum(part.errors for part in parts))
+
+
+def _statistics(distances: np.ndarray, epsilon: float) -> dict[str, float | None]:
+    if not len(distances):
+        return {"clean_accuracy": None, "median_distance": None, "accuracy": None}
+    return {
+        "clean_accuracy": float(np.mean(distances > 0)),
+        "median_distance": float(np.median(distances)),
+        "accuracy": float(np.mean(distances > epsilon)),
+    }
+
+
+def _lower_bounds(connection: Connection) -> dict[tuple[int, str], float]:
+    bound = schema.bound.c
+    means = select(bound.defense_id, bound.norm, func.avg(bound.value)).group_by(bound.defense_id, bound.norm)
+    return {(defense_id, norm): mean for defense_id, norm, mean in connection.execute(means)}
+
+
+def _pairs(connection: Connection, query: Select[Any]) -> list[tuple[Any, Any]]:
+    return [(key, value) for key, value in connection.execute(query)]
+
+
+def _strength(row: LeaderboardRow) -> tuple[float, float]:
+    """Orders attacks: the strongest first, those without any result last."""
+    if row.median_distance is None or row.accuracy is None:
+        return math.inf, math.inf
+    return row.median_distance, row.accuracy
+
+
+_ORDERS: dict[str, Callable[[LeaderboardRow], tuple[Any, ...]]] = {
+    "match": lambda row: (row.norm, row.defense, row.attack == ALL, *_strength(row), row.attack),
+    "defense": lambda row: (row.norm, -(row.accuracy or 0), -(row.median_distance or 0), row.defense),
+    "attack": lambda row: (row.norm, row.attack, row.defense),
+}

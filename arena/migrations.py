@@ -1,0 +1,64 @@
+"""How an empty database or an older one becomes a current one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, Engine, insert, inspect, select, update
+
+from arena.database import NOTHING_PLAYED, database_name, reading, writing
+from arena.errors import UserError
+from arena.schema import THRESHOLDS, metadata, schema_version, threshold
+from arena.views import VIEWS
+
+# MIGRATIONS[n - 1] takes the tables of version n to version n + 1. A step is never edited once released.
+MIGRATIONS: list[Callable[[Connection], None]] = []
+
+
+def current_version() -> int:
+    return 1 + len(MIGRATIONS)
+
+
+def prepare(engine: Engine, create: bool) -> None:
+    """Create or migrate the tables, in one transaction.
+
+    Raises UserError for another program's database, one of a newer arena and, without `create`, an empty one.
+    """
+    with reading(engine) as connection:
+        version = _version(connection)
+    if version == 0 and not create:
+        raise UserError(f"database {database_name(engine.url)}: {NOTHING_PLAYED}")
+    if version < current_version():
+        with writing(engine) as connection:
+            _upgrade(connection, _version(connection))  # read again: another process may have done it meanwhile
+
+
+def _version(connection: Connection) -> int:
+    """Version of the tables; 0 for an empty database."""
+    tables = inspect(connection).get_table_names()
+    name = database_name(connection.engine.url)
+    if not tables:
+        return 0
+    if schema_version.name not in tables:
+        raise UserError(f"database {name}: it belongs to another program: name another database")
+    version = connection.execute(select(schema_version.c.version)).scalar_one()
+    if version > current_version():
+        raise UserError(
+            f"database {name}: it has schema version {version}, this arena knows {current_version()}: upgrade arena"
+        )
+    return version
+
+
+def _upgrade(connection: Connection, version: int) -> None:
+    for view in reversed(VIEWS):
+        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {view}")
+    if version == 0:
+        metadata.create_all(connection)
+        connection.execute(insert(schema_version).values(version=current_version()))
+        connection.execute(insert(threshold), [{"norm": n, "epsilon": epsilon} for n, epsilon in THRESHOLDS.items()])
+    else:
+        for step in MIGRATIONS[version - 1 :]:
+            step(connection)
+        connection.execute(update(schema_version).values(version=current_version()))
+    for view, query in VIEWS.items():
+        connection.exec_driver_sql(f"CREATE VIEW {view} AS {query}")
