@@ -1,5 +1,22 @@
-"""Public conformance kit for plugins: a linear defense with known optima."""
+"""Public conformance kit for plugins, and linear defenses with known minimal distances to try attacks on.
 
+def test_my_attack():
+    report = check_attack(MyAttack(), factor=1.25)
+    assert report.ok, str(report)
+"""
+
+from arena.testing.attacks import check_attack
+from arena.testing.defenses import check_defense
+from arena.testing.installed import check_plugin
 from arena.testing.linear import BinaryLinearDefense, LinearDefense
+from arena.testing.report import Finding, Report
 
-__all__ = ["BinaryLinearDefense", "LinearDefense"]
+__all__ = [
+    "BinaryLinearDefense",
+    "Finding",
+    "LinearDefense",
+    "Report",
+    "check_attack",
+    "check_defense",
+    "check_plugin",
+]

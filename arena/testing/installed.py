@@ -1,0 +1,27 @@
+"""Conformance of what is installed: the plugin is looked up as the tournament does."""
+
+from __future__ import annotations
+
+from arena.errors import UserError
+from arena.registry import load_attack, load_defense, registry
+from arena.settings import did_you_mean
+from arena.testing.attacks import check_attack
+from arena.testing.defenses import check_defense
+from arena.testing.report import Report
+
+
+def check_plugin(name: str, factor: float | None = None) -> Report:
+    """Check the installed attack or defense of that name, with its default settings; factor: as for `check_attack`.
+
+    Raises UserError if there is none, if two packages claim the name, or if its weights cannot be loaded.
+    """
+    found = registry()
+    attacks, defenses = found.names("attack"), found.names("defense")
+    if name in defenses:
+        if factor is not None:
+            raise UserError(f"--factor: {name} is a defense; only an attack has a distance from the optimum")
+        return check_defense(load_defense(name))
+    if name in attacks or ("attack", name) in found.ambiguous:
+        return check_attack(load_attack(name), factor=factor)
+    broken = "".join(f"; {problem.package} is broken: {problem.reason}" for problem in found.problems)
+    raise UserError(f"unknown plugin {name!r}; {did_you_mean(name, attacks + defenses)}{broken}")
