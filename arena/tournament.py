@@ -29,14 +29,22 @@ class Failure:
 
 
 @dataclass
-class Plan:
-    """The units still to play, and the contestants that failed before their first."""
+class Lineup:
+    """Who plays: the field, the identities of those that loaded, and the failures of those that did not."""
 
+    field: Field
+    defenses: dict[str, Identity]
+    attacks: dict[str, Identity]
+    failures: list[Failure]
+
+
+@dataclass
+class Plan:
+    """The units still to play, and how many samples an earlier run has settled."""
+
+    lineup: Lineup
     units: list[Unit] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    labels: tuple[int, ...] = ()
-    problems: tuple[str, ...] = ()  # packages that could not be loaded
-    settled: int = 0  # samples that an earlier run has played
+    settled: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,20 +56,26 @@ class Played:
     failure: Failure | None
 
 
-def plan(config: Config, store: Store, workers: Workers) -> Plan:
-    """Find everything that the configuration asks for and the store does not have.
+def gather(workers: Workers) -> Lineup:
+    """Load the dataset and identify every contestant, each in a worker.
 
-    Raises UserError for names and settings that cannot be had; a plugin that fails to load is a failure of the plan.
+    Raises UserError for names and settings that cannot be had; a plugin that fails to load is a failure of the lineup.
     """
-    lineup: Field = _call(workers, gather_field)
-    result = Plan(labels=lineup.labels, problems=lineup.problems)
-    defenses = _identities(workers, identify_defense, lineup.defenses, result)
-    attacks = _identities(workers, identify_attack, lineup.attacks, result)
-    tournament_id = store.tournament_id(_conditions(config, lineup))
-    for defense, defense_identity in defenses.items():
-        for attack, attack_identity in attacks.items():
-            if (defense, attack) in lineup.pairs:
-                _plan_match(config, store, result, tournament_id, defense_identity, attack_identity)
+    gathered: Field = _call(workers, gather_field)
+    failures: list[Failure] = []
+    defenses = _identities(workers, identify_defense, gathered.defenses, failures)
+    attacks = _identities(workers, identify_attack, gathered.attacks, failures)
+    return Lineup(gathered, defenses, attacks, failures)
+
+
+def plan(config: Config, store: Store, lineup: Lineup) -> Plan:
+    """Find everything that the configuration asks for and the store does not have."""
+    result = Plan(lineup)
+    tournament_id = store.tournament_id(_conditions(config, lineup.field))
+    for defense in lineup.defenses.values():
+        for attack in lineup.attacks.values():
+            if (defense.name, attack.name) in lineup.field.pairs:
+                _plan_match(config, store, result, tournament_id, defense, attack)
     # The first samples of every match come first: a tournament cut short is a complete one on fewer samples.
     result.units.sort(key=lambda unit: unit.samples[0] // config.tournament.chunk)
     return result
@@ -81,7 +95,7 @@ def play(plan: Plan, store: Store, workers: Workers) -> Iterator[Played]:
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             unit = running.pop(future)
             records, error = _result(future, unit)
-            records = records or _error_records(unit, plan.labels, _last_line(error or ""))
+            records = records or _error_records(unit, plan.lineup.field.labels, _last_line(error or ""))
             store.append(unit.match_id, records, error)
             units_left[unit.match_id] -= 1
             if not units_left[unit.match_id]:
@@ -96,9 +110,9 @@ def unit_seed(seed: int, defense: str, attack: str, first_sample: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def _conditions(config: Config, lineup: Field) -> dict[str, Any]:
+def _conditions(config: Config, gathered: Field) -> dict[str, Any]:
     chosen = config.tournament.model_dump(include={"dataset", "split", "seed", "chunk"})
-    return chosen | {"data_hash": lineup.data_hash}
+    return chosen | {"data_hash": gathered.data_hash}
 
 
 def _plan_match(
@@ -119,7 +133,9 @@ def _plan_match(
             result.units.append(Unit(defense.name, attack.name, match_id, samples, seed, section.budget, timeout))
 
 
-def _identities(workers: Workers, identify: Callable, names: tuple[str, ...], result: Plan) -> dict[str, Identity]:
+def _identities(
+    workers: Workers, identify: Callable, names: tuple[str, ...], failures: list[Failure]
+) -> dict[str, Identity]:
     identities = {}
     for name in names:
         try:
@@ -127,7 +143,7 @@ def _identities(workers: Workers, identify: Callable, names: tuple[str, ...], re
         except UserError:
             raise
         except Exception as failure:
-            result.failures.append(Failure(name, f"cannot be loaded: {_one_line(failure)}"))
+            failures.append(Failure(name, f"cannot be loaded: {_one_line(failure)}"))
     return identities
 
 

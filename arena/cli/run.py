@@ -21,17 +21,18 @@ from arena.worker import Unit
 def run_tournament(config: Config, quiet: bool) -> int:
     """Play the configured tournament; returns the exit code: 0 all played, 1 some units failed."""
     console = Console(stderr=True, quiet=quiet)
-    with closing(open_store(config.run.db)) as store:
-        with Workers(config, worker_count(config)) as workers:
-            with console.status("loading the contestants"):
-                plan = tournament.plan(config, store, workers)
-            for problem in plan.problems:
-                console.print(f"[yellow]not loaded:[/yellow] {problem}", highlight=False)
+    with Workers(config, worker_count(config)) as workers:
+        with console.status("loading the contestants"):
+            lineup = tournament.gather(workers)
+        for problem in lineup.field.problems:
+            console.print(f"[yellow]not loaded:[/yellow] {problem}", highlight=False)
+        with closing(open_store(config.run.db)) as store:
+            plan = tournament.plan(config, store, lineup)
             left = f"{len(plan.units)} units to play"
             console.print(f"{left}, {plan.settled} samples already settled in {config.run.db}", highlight=False)
-            failures = plan.failures + _play(plan, store, workers, console)
-        if not quiet:
-            print(render(store.leaderboard(), "table"))
+            failures = lineup.failures + _play(plan, store, workers, console)
+            if not quiet:
+                print(render(store.leaderboard(), "table"))
     for failure in failures:
         print(f"failed: {failure.what}: {failure.reason}", file=sys.stderr)
     return 1 if failures else 0
