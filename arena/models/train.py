@@ -80,7 +80,7 @@ def train(
         raise UserError(f"{recipe.epochs} epochs train nothing; give 1 or more")
 
     x, y = load_data("mnist", "train")
-    identity: dict[str, Any] = {"name": name, "recipe": asdict(recipe), "seed": seed, "torch": torch.__version__}
+    identity: dict[str, Any] = {"name": name, "recipe": asdict(recipe), "seed": seed, "torch": str(torch.__version__)}
     with _single_thread(), Progress(disable=quiet, transient=True) as progress:
         run = _Run(recipe, seed, device, len(x), out / "checkpoints" / f"{name}-{seed}.pt", identity)
         steps = run.steps_per_epoch
@@ -153,7 +153,7 @@ def _describe_nearest_neighbor(out: Path, device: str) -> ModelCard:
     x, y = load_data("mnist", "train")
     recipe = {"prototypes": len(x), "distance": "l2"}
     score = accuracy(NearestNeighbor(x, y).to(device), *load_data("mnist", "test"), device)
-    card = ModelCard("nearest-neighbor", recipe, None, _data(), {"test": score}, torch.__version__)
+    card = ModelCard("nearest-neighbor", recipe, None, _data(), {"test": score}, str(torch.__version__))
     card.save(out / "nearest-neighbor.json")
     return card
 
