@@ -105,7 +105,8 @@ class BinaryLinearDefense(LinearDefense):
         if norm == "l2":
             return knapsack(cost.square(), gain, gap).sqrt()
         cost, order = cost.sort(dim=-1)
-        return _first(gain.gather(-1, order).cumsum(-1) >= gap[..., None], cost)
+        reached = _first(gain.gather(-1, order).cumsum(-1) >= gap[..., None], cost)
+        return torch.where(gap > 0, reached, 0.0)
 
 
 def water_level(rate: Tensor, limit: Tensor, gap: Tensor) -> Tensor:
