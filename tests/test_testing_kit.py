@@ -12,7 +12,7 @@ from arena.registry import registry
 from arena.testing import BinaryLinearDefense, LinearDefense, check_attack, check_defense, check_plugin
 from arena.testing.report import Report
 
-# Attacks that end their process, or cannot be interrupted, are no matter for the kit: the tournament's workers take them.
+# Attacks that end their process, or cannot be interrupted, are left to the tournament's workers.
 BREACHES = {
     "returns_nan": "box",
     "out_of_box": "box",

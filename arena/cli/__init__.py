@@ -95,11 +95,12 @@ def plugins(context: click.Context, form: str) -> None:
 
 @plugins.command("check")
 @click.argument("name")
-def check_plugin(name: str) -> int:
+@click.option("--factor", type=click.FloatRange(min=1), help="An attack's stated quality: found over minimal distance.")
+def check_plugin(name: str, factor: float | None) -> int:
     """Run the conformance kit on a plugin. Exit code 1 if a check fails."""
     from arena.cli.plugins import check
 
-    return check(name)
+    return check(name, factor)
 
 
 @plugins.command("new")
