@@ -117,3 +117,10 @@ def test_images_are_like_mnist_and_reproducible():
 def test_settings_decide_the_fingerprint():
     assert LinearDefense().fingerprint == LinearDefense(classes=2, seed=0).fingerprint
     assert len({LinearDefense(seed=seed).fingerprint for seed in range(3)}) == 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_attack_under_the_same_seed_does_not_draw_the_weights(seed):
+    noise = torch.randn(2, 784, generator=torch.Generator().manual_seed(seed))
+    weights = LinearDefense(seed=seed).matrix
+    assert float(torch.corrcoef(torch.stack([noise[0], weights[0]]))[0, 1].abs()) < 0.2
