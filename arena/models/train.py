@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from rich.progress import Progress
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from arena.data import data_hash, load_data
@@ -159,7 +159,7 @@ def _describe_nearest_neighbor(out: Path, device: str) -> ModelCard:
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, x: Tensor, y: Tensor, device: str = "cpu") -> float:
+def accuracy(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, device: str = "cpu") -> float:
     """Share of the images x, float32 [N, 1, 28, 28], that `model` assigns the labels y, int64 [N]."""
     correct = [
         (model(images.to(device)).argmax(1).cpu() == labels).sum()
