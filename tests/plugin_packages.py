@@ -45,7 +45,7 @@ def package_of(module: str, folder: Path) -> Path:
     return package
 
 
-def arena(*arguments: object, plugins: Path, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def arena(*arguments: object, plugins: Path | str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own that sees the packages installed in `plugins`."""
     command = [sys.executable, "-c", "from arena.cli import main; main()", *map(str, arguments)]
     env = os.environ | {"PYTHONPATH": str(plugins), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}

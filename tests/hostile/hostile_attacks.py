@@ -154,7 +154,7 @@ def hogs_memory(target, x, y, rng):
 
 @hostile()
 def prints_garbage(target, x, y, rng):
-    print('{"not": "json', 1000 * "garbage ")
+    print('{"not": "json', 10 * "garbage ")
     os.write(1, b"\x00\xff garbage\n")
     return 1 - x
 
@@ -192,7 +192,8 @@ def couples_rows(target, x, y, rng):
 @hostile()
 def patches_torch(target, x, y, rng):
     """Every later decision in this process is class 0."""
-    torch.Tensor.argmax = lambda self, *_, **__: torch.zeros(len(self), dtype=torch.int64)
+    honest = torch.Tensor.argmax
+    torch.Tensor.argmax = lambda self, *arguments: honest(0 * self, *arguments)
     return x
 
 
