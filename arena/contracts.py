@@ -57,11 +57,13 @@ class Defense(_Plugin):
 
     `gradient` says how `scores` can be differentiated with respect to the images: not at all, by autograd,
     or by autograd through a straight-through estimator. `binary_threshold` is set by a defense whose
-    decision depends on `x >= binary_threshold` alone.
+    decision depends on `x >= binary_threshold` alone. `batch_size` is how many images it is asked about at most at once:
+    it bounds the memory of a query, and small networks are fastest on small batches.
     """
 
     gradient: ClassVar[Gradient] = "none"
     binary_threshold: ClassVar[float | None] = None
+    batch_size: ClassVar[int] = 128
 
     def __init__(self, weights: str | Path | None = None, device: str = "cpu", **settings: Any) -> None:
         self.weights = weights
