@@ -9,11 +9,11 @@ from concurrent.futures import Future, TimeoutError
 from types import TracebackType
 from typing import Any, Self
 
-import torch
 from pebble import ProcessExpired, ProcessPool
 
 from arena import worker
 from arena.config import Config
+from arena.devices import resolve_device
 
 
 class WorkerFailure(Exception):
@@ -55,6 +55,6 @@ def worker_count(config: Config) -> int:
     """The configured number of workers; else one if they would share a GPU, or one a core."""
     if config.run.workers is not None:
         return config.run.workers
-    if config.run.device != "cpu" and torch.cuda.is_available():
+    if resolve_device(config.run.device).type == "cuda":
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

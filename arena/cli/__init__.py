@@ -139,7 +139,7 @@ def verify_data(dataset: str) -> None:
 
 @cli.command()
 @click.argument("name")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--device", default="auto", show_default=True)
 @click.option("--epochs", type=click.IntRange(min=1))
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(

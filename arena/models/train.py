@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from arena.data import data_hash, load_data
+from arena.devices import resolve_device
 from arena.errors import UserError
 from arena.files import write_atomically
 from arena.models.augment import shift_and_rotate
@@ -48,7 +49,7 @@ def train(
     *,
     epochs: int | None = None,
     seed: int = 0,
-    device: str = "cpu",
+    device: str = "auto",
     out: str | Path = ".",
     quiet: bool = False,
 ) -> ModelCard:
@@ -61,7 +62,7 @@ def train(
         name: one of NAMES.
         epochs: passes over the training set; None is the recipe's number.
         seed: of initial weights, order of the images and augmentation.
-        device: where the model is trained.
+        device: where the model is trained; "auto" is a GPU if there is one.
         out: folder; made if missing.
         quiet: no progress bar.
 
@@ -70,7 +71,7 @@ def train(
     """
     if name not in NAMES:
         raise UserError(f"no recipe {name!r}; known: {', '.join(NAMES)}")
-    out = Path(out)
+    out, device = Path(out), str(resolve_device(device))
     if name == "nearest-neighbor":
         if epochs is not None:
             raise UserError("nearest-neighbor has no epochs: it is the training set itself; leave them out")
