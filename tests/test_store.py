@@ -232,10 +232,12 @@ def test_a_reader_sees_whole_units_while_a_writer_appends(store, file):
 
     thread = threading.Thread(target=read)
     thread.start()
-    for first in range(0, 30 * unit, unit):
-        store.append(match_id, [record(sample, "not_found") for sample in range(first, first + unit)])
-    done.set()
-    thread.join()
+    try:
+        for first in range(0, 30 * unit, unit):
+            store.append(match_id, [record(sample, "not_found") for sample in range(first, first + unit)])
+    finally:
+        done.set()
+        thread.join()
     reader.close()
     assert len(set(counts)) > 2  # it read while units came in
     assert counts == sorted(counts)
