@@ -1,0 +1,31 @@
+"""Gradient attacks played over estimated gradients: the rows "w/ GE" of Table 1."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from arena.access import Target
+from arena.contracts import Attack
+
+
+def estimated(cls: type[Attack]) -> type[Attack]:
+    """The attack `cls`, repeated over coordinate-wise differences of several sizes; the closest adversarial wins."""
+
+    class Estimated(cls):  # type: ignore[misc, valid-type]
+        __doc__ = f"{cls.__name__} over estimated gradients (paper section 5, 'Score-based attacks')."
+        name = f"{cls.name}-ge"
+        needs = "score"
+
+        class Settings(cls.Settings):  # type: ignore[name-defined, misc]
+            """differences: sizes of the estimator's steps; a binarising model answers to large ones only."""
+
+            differences: tuple[float, ...] = Field((0.01, 0.5), min_length=1)
+
+        def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+            for step in self.settings.differences:
+                super().run(target.estimated(step), x, y, rng)
+            return target.best
+
+    return Estimated

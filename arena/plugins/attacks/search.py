@@ -1,0 +1,57 @@
+"""The smallest epsilon that fools, per sample: what turns an attack of a given strength into a minimal one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from arena.access import Target
+from arena.distances import per_row
+
+Attempt = Callable[[Tensor, Tensor], Tensor]  # epsilon [n], index [n] of the samples -> bool [n], whether it fooled
+
+
+def smallest_epsilon(attempt: Attempt, epsilons: Tensor, samples: int, bisections: int) -> Tensor:
+    """Smallest epsilon [samples] that was seen to fool, infinity where none did.
+
+    The grid `epsilons` upward to the first success (an attack need not succeed at all larger epsilons), then
+    bisection between it and the last failure. Finished samples are not attempted again.
+    """
+    low = epsilons.new_zeros(samples)
+    high = torch.full_like(low, torch.inf)
+    index = torch.arange(samples, device=epsilons.device)
+    for epsilon in epsilons:
+        success = attempt(epsilon.expand(len(index)), index)
+        high[index[success]] = epsilon
+        index = index[~success]
+        low[index] = epsilon
+        if not len(index):
+            break
+    return bisect(attempt, low, high, bisections)
+
+
+def bisect(attempt: Attempt, low: Tensor, high: Tensor, bisections: int) -> Tensor:
+    """Smallest epsilon [B] seen to fool between `low`, which fails, and `high`, which fools (infinite: not searched)."""
+    low, high = low.clone(), high.clone()
+    index = high.isfinite().nonzero().flatten()
+    for _ in range(bisections if len(index) else 0):
+        middle = (low[index] + high[index]) / 2
+        success = attempt(middle, index)
+        high[index] = torch.where(success, middle, high[index])
+        low[index] = torch.where(success, low[index], middle)
+    return high
+
+
+def walk_back(target: Target, x: Tensor, y: Tensor, bisections: int) -> Tensor:
+    """The closest adversarials seen, after bisecting between each and its clean image x; y: the labels."""
+    far, found = target.best, target.best_distance.isfinite()
+
+    def attempt(share: Tensor, index: Tensor) -> Tensor:
+        images = torch.lerp(x[index], far[index], per_row(share, x))
+        return target.labels(images.clamp(0, 1), index) != y[index]
+
+    high = torch.where(found, 1.0, torch.inf)
+    bisect(attempt, torch.zeros_like(high), high, bisections)
+    return target.best
