@@ -12,11 +12,11 @@ from arena.plugins.attacks.gradient_descent import BIM, FGM, FGSM, L2BIM, MIM
 from arena.plugins.attacks.noise import GaussianNoise, SaltAndPepper
 from arena.plugins.attacks.pointwise import PointwiseL0, PointwiseL2
 
+DECISION: tuple[type[Attack], ...] = (GaussianNoise, SaltAndPepper, Boundary, PointwiseL0, PointwiseL2)
+GRADIENT: tuple[type[Attack], ...] = (FGM, FGSM, L2BIM, BIM, MIM, L2DeepFool, LinfDeepFool)
+
 
 @hookimpl
 def register_attacks(register: Callable[[type[Attack]], None]) -> None:
-    for cls in (GaussianNoise, SaltAndPepper, Boundary, PointwiseL0, PointwiseL2):
+    for cls in (*DECISION, *GRADIENT, *map(estimated, GRADIENT)):
         register(cls)
-    for cls in (FGM, FGSM, L2BIM, BIM, MIM, L2DeepFool, LinfDeepFool):
-        register(cls)
-        register(estimated(cls))

@@ -53,7 +53,7 @@ class Boundary(Attack):
 
 
 def propose(clean: Tensor, image: Tensor, step: Tensor, rng: torch.Generator) -> Tensor:
-    """A random step from each image [n, ...] around its clean one, `step` [n] times their distance, then one inwards."""
+    """From each image [n, ...] a step around its clean one, `step` [n] times their distance, then one inwards."""
     offset = image - clean
     length, outwards = per_row(distance("l2", image, clean), clean), unit(offset)
     noise = torch.randn(clean.shape, generator=rng).to(clean.device)

@@ -18,7 +18,7 @@ def estimated(cls: type[Attack]) -> type[Attack]:
         name = f"{cls.name}-ge"
         needs = "score"
 
-        class Settings(cls.Settings):  # type: ignore[name-defined, misc]
+        class Settings(cls.Settings):  # type: ignore[name-defined]
             """differences: sizes of the estimator's steps; a binarising model answers to large ones only."""
 
             differences: tuple[float, ...] = Field((0.01, 0.5), min_length=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from pydantic import Field
@@ -16,15 +17,13 @@ from arena.plugins.attacks.search import bisect, smallest_epsilon
 from arena.plugins.attacks.starts import nearest_other
 
 
-class PointwiseL0(Attack):
+class Pointwise(Attack):
     """Resets perturbed pixels in random order as long as the image stays adversarial, until none can be reset.
 
     Beyond the paper: what survives of two restarts, taken together, is again a starting point, one with few pixels
-    besides those that matter. `crossovers = 0` is the paper's row "Pointwise Attack 10x".
+    besides those that matter. `crossovers = 0` is the paper's attack.
     """
 
-    name = "pointwise-l0"
-    norm = "l0"
     needs = "decision"
 
     class Settings(settings.Settings):
@@ -36,33 +35,38 @@ class PointwiseL0(Attack):
         crossovers: int = Field(10, ge=0)
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        self.walk(target, x, y, rng)
-        return target.best
-
-    def walk(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Walk:
-        """The restarts after all resets."""
         walk = Walk(target, x, y, self.settings.restarts, rng)
         walk.start(x, y, self.settings.epsilons)
         walk.reset()
         for _ in range(self.settings.crossovers):
             walk.cross()
-        return walk
+        self.finish(walk)
+        return target.best
+
+    def finish(self, walk: Walk) -> None:
+        """What is done with the pixels that cannot be reset: nothing."""
 
 
-class PointwiseL2(PointwiseL0):
+class PointwiseL0(Pointwise):
+    """The paper's row "Pointwise Attack 10x"."""
+
+    name = "pointwise-l0"
+    norm = "l0"
+
+
+class PointwiseL2(Pointwise):
     """Then moves each pixel that cannot be reset as far towards its clean value as it may go."""
 
     name = "pointwise-l2"
     norm = "l2"
 
-    class Settings(PointwiseL0.Settings):
+    class Settings(Pointwise.Settings):
         """bisections: of each pixel, between its value and the clean one."""
 
         bisections: int = Field(10, gt=0)
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        self.walk(target, x, y, rng).approach(self.settings.bisections)
-        return target.best
+    def finish(self, walk: Walk) -> None:
+        walk.approach(self.settings.bisections)
 
 
 class Walk:
@@ -114,13 +118,9 @@ class Walk:
     def approach(self, bisections: int) -> None:
         """Move each perturbed pixel in turn towards its clean value, as far as the image stays adversarial."""
         for at, pixel in self._in_random_order(self._perturbed_rows()):
-            start, clean = self.image[at].gather(1, pixel), self.clean[at].gather(1, pixel)
-
-            def attempt(share: Tensor, part: Tensor) -> Tensor:
-                value = torch.lerp(clean[part], start[part], share[:, None])
-                return self._set(at[part], pixel[part], value)
-
-            bisect(attempt, torch.zeros(len(at)), torch.ones(len(at)), bisections)
+            far, clean = self.image[at].gather(1, pixel), self.clean[at].gather(1, pixel)
+            attempt = partial(self._set_between, at, pixel, clean, far)
+            bisect(attempt, torch.zeros_like(far[:, 0]), torch.ones_like(far[:, 0]), bisections)
 
     def _perturbed_rows(self) -> Tensor:
         return self.perturbed().any(1).nonzero().flatten()
@@ -138,6 +138,13 @@ class Walk:
     def _set(self, rows: Tensor, pixel: Tensor, value: Tensor) -> Tensor:
         """Set one pixel [n, 1] of each row to value [n, 1] where it stays misclassified; returns where [n]."""
         return self._take(rows, self.image[rows].scatter(1, pixel, value))
+
+    def _set_between(
+        self, rows: Tensor, pixel: Tensor, clean: Tensor, far: Tensor, share: Tensor, part: Tensor
+    ) -> Tensor:
+        """The same for a `part` [m] of the rows, with values that are a share [m] of the way from clean to far."""
+        value = torch.lerp(clean[part], far[part], share[:, None])
+        return self._set(rows[part], pixel[part], value)
 
     def _take(self, rows: Tensor, image: Tensor) -> Tensor:
         """Set `rows` [n] to those of the images [n, pixels] that are misclassified; returns which [n] are."""

@@ -33,7 +33,7 @@ def smallest_epsilon(attempt: Attempt, epsilons: Tensor, samples: int, bisection
 
 
 def bisect(attempt: Attempt, low: Tensor, high: Tensor, bisections: int) -> Tensor:
-    """Smallest epsilon [B] seen to fool between `low`, which fails, and `high`, which fools (infinite: not searched)."""
+    """Smallest epsilon [B] seen to fool, from `low`, which fails, to `high`, which fools (infinite: not searched)."""
     low, high = low.clone(), high.clone()
     index = high.isfinite().nonzero().flatten()
     for _ in range(bisections if len(index) else 0):
