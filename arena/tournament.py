@@ -123,6 +123,7 @@ def _plan_match(
     assert attack.norm is not None  # it is an attack's identity
     match_id = store.match_id(tournament_id, defense_id, attack_id, attack.norm, section.budget)
     settled = store.settled(match_id)
+    units = []
     for first in range(0, section.samples or 0, tournament.chunk):
         chunk = range(first, min(first + tournament.chunk, section.samples or 0))
         samples = tuple(sample for sample in chunk if sample not in settled)
@@ -130,7 +131,10 @@ def _plan_match(
         if samples:
             seed = unit_seed(tournament.seed, defense.name, attack.name, samples[0])
             timeout = section.timeout or tournament.timeout
-            result.units.append(Unit(defense.name, attack.name, match_id, samples, seed, section.budget, timeout))
+            units.append(Unit(defense.name, attack.name, match_id, samples, seed, section.budget, timeout))
+    if not units:
+        store.finish(match_id)  # a kill can come between the last unit and this
+    result.units += units
 
 
 def _identities(

@@ -20,8 +20,8 @@ chunk = 4
 defenses = ["cnn", "binary-cnn"]
 attacks = ["gaussian-noise", "fgsm", "pointwise-l0"]
 [attack.gaussian-noise]
-repetitions = 2
-steps = 10
+restarts = 2
+epsilons = 20
 [attack.pointwise-l0]
 restarts = 1
 samples = 4
@@ -134,6 +134,8 @@ timeout = 8
 budget = 50
 defenses = [{defenses}]
 attacks = [{attacks}]
+[attack.fgsm]
+budget = 5000
 [run]
 memory = 3
 """
