@@ -11,7 +11,7 @@ import time
 import pytest
 
 from arena.tournament import unit_seed
-from tests.plugin_packages import arena, hostile_plugins  # noqa: F401
+from plugin_packages import arena
 
 SETTINGS = """
 [tournament]
@@ -172,7 +172,7 @@ HOSTILE = {
 }
 
 
-def test_a_hostile_attack_costs_its_own_unit_and_is_reported(hostile_plugins, tmp_path):  # noqa: F811
+def test_a_hostile_attack_costs_its_own_unit_and_is_reported(hostile_plugins, tmp_path):
     settings(tmp_path, hostile([*HOSTILE, "fgsm"]))
     played = run(tmp_path, "--workers", 2, plugins=hostile_plugins)
     assert played.returncode == 1 and "Traceback" not in played.stderr
@@ -186,7 +186,7 @@ def test_a_hostile_attack_costs_its_own_unit_and_is_reported(hostile_plugins, tm
     assert [status for status, _ in outcomes["fgsm"]] == ["found"] * 4
 
 
-def test_a_hostile_defense_costs_its_own_units(hostile_plugins, tmp_path):  # noqa: F811
+def test_a_hostile_defense_costs_its_own_units(hostile_plugins, tmp_path):
     settings(tmp_path, hostile(["fgsm"], ["cnn", "nan-scores", "wrong-shape-scores", "raises-at-load"]))
     played = run(tmp_path, "--workers", 2, plugins=hostile_plugins)
     assert played.returncode == 1 and "Traceback" not in played.stderr
@@ -195,7 +195,7 @@ def test_a_hostile_defense_costs_its_own_units(hostile_plugins, tmp_path):  # no
     assert statuses == {("cnn", "found"), ("nan-scores", "error"), ("wrong-shape-scores", "error")}
 
 
-def test_what_failed_is_played_again(hostile_plugins, tmp_path):  # noqa: F811
+def test_what_failed_is_played_again(hostile_plugins, tmp_path):
     settings(tmp_path, hostile(["exits", "clean-image"]))
     assert run(tmp_path, plugins=hostile_plugins).returncode == 1
     again = run(tmp_path, plugins=hostile_plugins)
