@@ -9,9 +9,9 @@ import sys
 import time
 
 import pytest
+from plugin_packages import arena
 
 from arena.tournament import unit_seed
-from plugin_packages import arena
 
 SETTINGS = """
 [tournament]
@@ -193,6 +193,16 @@ def test_a_hostile_defense_costs_its_own_units(hostile_plugins, tmp_path):
     assert "failed: raises-at-load: cannot be loaded: RuntimeError: this defense never loads" in played.stderr
     statuses = {(row[0], row[6]) for row in rows_of(tmp_path)}
     assert statuses == {("cnn", "found"), ("nan-scores", "error"), ("wrong-shape-scores", "error")}
+
+
+def test_what_a_plugin_does_to_its_process_ends_with_its_unit(hostile_plugins, tmp_path):
+    settings(tmp_path, hostile(["seeds-global", "patches-torch", "remembers", "clean-image", "fgsm"]))
+    assert run(tmp_path, "--workers", 1, plugins=hostile_plugins).returncode == 0
+    labels = {(row[2], row[4]) for row in rows_of(tmp_path) if row[1] != "patches-torch"}
+    assert len(labels) == 4  # one decision for each clean sample, whoever came before
+    assert {row[6] for row in rows_of(tmp_path) if row[1] == "remembers"} == {"not_found"}
+    lied = arena("verify", plugins=hostile_plugins, cwd=tmp_path)
+    assert lied.returncode == 1 and all("patches-torch" in line for line in lied.stdout.splitlines()[:-1])
 
 
 def test_what_failed_is_played_again(hostile_plugins, tmp_path):
