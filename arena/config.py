@@ -24,7 +24,7 @@ class TournamentSettings(Settings):
     defenses: tuple[str, ...] | Literal["all"] = "all"
     attacks: tuple[str, ...] | Literal["all"] = "all"
     seed: int = Field(0, ge=0)
-    chunk: int = Field(10, gt=0)  # samples played, and committed, at once
+    chunk: int = Field(20, gt=0)  # samples played, and committed, at once
     budget: int | None = Field(None, gt=0)  # queries per sample, forward and gradient together
     timeout: float = Field(3600, gt=0)  # seconds for one chunk of one match
 
