@@ -30,16 +30,15 @@ class Boundary(Attack):
 
     class Settings(settings.Settings):
         """steps: proposals, one query each; step_size: of the first, relative to the distance; draws: noises tried
-        as starting points; bisections: from there to the boundary."""
+        as starting points."""
 
         steps: int = Field(25_000, gt=0)
         step_size: float = Field(0.1, gt=0)
         draws: int = Field(100, gt=0)
-        bisections: int = Field(10, ge=0)
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         target.labels(uniform_noise(target, x, y, self.settings.draws, rng))
-        walk_back(target, x, y, self.settings.bisections)
+        walk_back(target, x, y)
         index = target.best_distance.isfinite().nonzero().flatten()
         clean, image, y = x[index], target.best[index], y[index]
         step = torch.full_like(y, self.settings.step_size, dtype=x.dtype)

@@ -32,14 +32,14 @@ class GradientDescent(Attack):
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings
-        clean_gradient = target.gradient(x, log_odds)  # the first step's at every epsilon
+        clean_gradient = target.gradient(x, margin)  # the first step's at every epsilon
         grid = torch.linspace(0, s.max_epsilon, s.epsilons + 1, device=x.device)[1:]
 
         def attempt(epsilon: Tensor, index: Tensor) -> Tensor:
             return self._descend(target, x[index], y[index], clean_gradient[index], epsilon, index)
 
         smallest_epsilon(attempt, grid, len(x), s.bisections)
-        return walk_back(target, x, y, s.bisections)
+        return walk_back(target, x, y)
 
     def _descend(
         self, target: Target, clean: Tensor, y: Tensor, gradient: Tensor, epsilon: Tensor, index: Tensor
@@ -51,7 +51,7 @@ class GradientDescent(Attack):
         for step in range(self.settings.steps):
             if not len(rows):
                 break
-            gradient = gradient[rows] if step == 0 else target.gradient(x, log_odds, index[rows])
+            gradient = gradient[rows] if step == 0 else target.gradient(x, margin, index[rows])
             direction = self.settings.momentum * direction + unit(gradient, order=1)
             length = per_row(self.settings.step_size * epsilon[rows], x)
             x = x + length * steepest(self.norm, direction)
@@ -62,14 +62,14 @@ class GradientDescent(Attack):
         return fooled
 
 
-def log_odds(scores: Tensor, y: Tensor) -> Tensor:
-    """log((1 - p_y) / p_y) [N] of the softmax p of the logits `scores` [N, classes]; y: labels, int64 [N].
+def margin(scores: Tensor, y: Tensor) -> Tensor:
+    """The best other logit minus the label's [N], for the logits `scores` [N, classes] and the labels y, int64 [N].
 
-    Its gradient has the direction of the cross entropy's, -log p_y, divided by 1 - p_y: it does not vanish where
-    the softmax saturates in float32.
+    Unlike the cross entropy it does not saturate in float32 and does not depend on the logits' scale. Measured: as
+    good on the paper's CNNs, and a quarter closer on the nearest neighbor, whose logits (distances) are all alike.
     """
-    label = torch.nn.functional.one_hot(y, scores.shape[1]).bool()
-    return scores.masked_fill(label, -torch.inf).logsumexp(1) - scores[label]
+    label = y[:, None]
+    return scores.scatter(1, label, -torch.inf).amax(1) - scores.gather(1, label)[:, 0]
 
 
 class FGM(GradientDescent):

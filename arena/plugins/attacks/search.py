@@ -12,6 +12,8 @@ from arena.distances import per_row
 
 Attempt = Callable[[Tensor, Tensor], Tensor]  # epsilon [n], index [n] of the samples -> bool [n], whether it fooled
 
+WALK_BACK = 10  # queries: to a thousandth of the distance
+
 
 def smallest_epsilon(attempt: Attempt, epsilons: Tensor, samples: int, bisections: int) -> Tensor:
     """Smallest epsilon [samples] that was seen to fool, infinity where none did.
@@ -44,7 +46,7 @@ def bisect(attempt: Attempt, low: Tensor, high: Tensor, bisections: int) -> Tens
     return high
 
 
-def walk_back(target: Target, x: Tensor, y: Tensor, bisections: int) -> Tensor:
+def walk_back(target: Target, x: Tensor, y: Tensor) -> Tensor:
     """The closest adversarials seen, after bisecting between each and its clean image x; y: the labels."""
     far, found = target.best, target.best_distance.isfinite()
 
@@ -53,5 +55,5 @@ def walk_back(target: Target, x: Tensor, y: Tensor, bisections: int) -> Tensor:
         return target.labels(images.clamp(0, 1), index) != y[index]
 
     high = torch.where(found, 1.0, torch.inf)
-    bisect(attempt, torch.zeros_like(high), high, bisections)
+    bisect(attempt, torch.zeros_like(high), high, WALK_BACK)
     return target.best
