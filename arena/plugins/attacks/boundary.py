@@ -11,7 +11,7 @@ from arena.access import Target
 from arena.contracts import Attack
 from arena.distances import distance, per_row, project
 from arena.plugins.attacks.directions import unit
-from arena.plugins.attacks.search import walk_back
+from arena.plugins.attacks.search import candidates, walk_back
 from arena.plugins.attacks.starts import uniform_noise
 
 TOWARDS = 0.02  # the step towards the clean image, as a share of the step around it
@@ -47,8 +47,8 @@ class Boundary(Attack):
             success = target.labels(proposed, index) != y
             closer = success & (distance("l2", proposed, clean) < distance("l2", image, clean))
             image = torch.where(per_row(closer, x), proposed, image)
-            step = step * torch.exp(ADAPTATION * (success.to(step.dtype) - SUCCESS_RATE))
-        return target.best
+            step = (step * torch.exp(ADAPTATION * (success.to(step.dtype) - SUCCESS_RATE))).clamp(max=1)
+        return candidates(target, x)
 
 
 def propose(clean: Tensor, image: Tensor, step: Tensor, rng: torch.Generator) -> Tensor:

@@ -13,6 +13,8 @@ from arena.distances import per_row
 from arena.plugins.attacks.directions import steepest
 from arena.plugins.attacks.search import walk_back
 
+LEAST_STEP = 0.01  # so that it does not stall where the gap is small but scores change in jumps: binarised input
+
 
 class DeepFool(Attack):
     """Foolbox's version keeps on querying finished samples and repeats the forward pass for every class. This one also
@@ -59,7 +61,7 @@ class DeepFool(Attack):
         rows = torch.arange(len(index), device=index.device)
         length, normal = lengths[rows, nearest], normals[rows, nearest]
         moves = length.isfinite()
-        length = torch.where(moves, length + 1e-4, 0.0)  # 1e-4 as in foolbox: do not stall on the boundary
+        length = torch.where(moves, length + LEAST_STEP, 0.0)
         return per_row(length, image) * steepest(self.norm, normal), moves
 
 

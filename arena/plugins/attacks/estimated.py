@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from arena.access import Target
@@ -19,13 +19,14 @@ def estimated(cls: type[Attack]) -> type[Attack]:
         needs = "score"
 
         class Settings(cls.Settings):  # type: ignore[name-defined]
-            """differences: sizes of the estimator's steps; a binarising model answers to large ones only."""
+            """differences: sizes of the estimator's steps. A model that binarises at 0.5 answers to a black or white
+            pixel only beyond 0.5."""
 
-            differences: tuple[float, ...] = Field((0.01, 0.5), min_length=1)
+            differences: tuple[PositiveFloat, ...] = Field((0.01, 0.6), min_length=1)
 
         def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
             for step in self.settings.differences:
-                super().run(target.estimated(step), x, y, rng)
-            return target.best
+                images = super().run(target.estimated(step), x, y, rng)
+            return images
 
     return Estimated

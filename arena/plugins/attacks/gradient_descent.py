@@ -21,14 +21,15 @@ class GradientDescent(Attack):
 
     class Settings(settings.Settings):
         """steps: gradient steps at each epsilon; step_size: their length in epsilons; momentum: share of the last
-        direction kept; max_epsilon, epsilons: end and number of the grid; bisections: refinements after it."""
+        direction kept; max_epsilon, epsilons: end and number of the grid; bisections: refinements after it, which a
+        single step does not need: bisecting between the adversarial and the clean image comes to the same."""
 
         steps: int = Field(1, gt=0)
         step_size: float = Field(1.0, gt=0)
         momentum: float = Field(0.0, ge=0)
         max_epsilon: float = Field(1.0, gt=0)
         epsilons: int = Field(1000, gt=0)
-        bisections: int = Field(10, ge=0)
+        bisections: int = Field(0, ge=0)
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings
@@ -100,6 +101,7 @@ class L2BIM(GradientDescent):
         step_size: float = Field(0.2, gt=0)
         max_epsilon: float = Field(10.0, gt=0)
         epsilons: int = Field(10, gt=0)
+        bisections: int = Field(10, ge=0)
 
 
 class BIM(GradientDescent):
@@ -112,6 +114,7 @@ class BIM(GradientDescent):
         steps: int = Field(10, gt=0)
         step_size: float = Field(0.2, gt=0)
         epsilons: int = Field(10, gt=0)
+        bisections: int = Field(10, ge=0)
 
 
 class MIM(BIM):

@@ -12,7 +12,8 @@ from arena.distances import per_row
 
 Attempt = Callable[[Tensor, Tensor], Tensor]  # epsilon [n], index [n] of the samples -> bool [n], whether it fooled
 
-WALK_BACK = 10  # queries: to a thousandth of the distance
+WALK_BACK = 10  # bisections: to a thousandth of the distance
+HAIR = 1e-3  # of the distance
 
 
 def smallest_epsilon(attempt: Attempt, epsilons: Tensor, samples: int, bisections: int) -> Tensor:
@@ -47,7 +48,7 @@ def bisect(attempt: Attempt, low: Tensor, high: Tensor, bisections: int) -> Tens
 
 
 def walk_back(target: Target, x: Tensor, y: Tensor) -> Tensor:
-    """The closest adversarials seen, after bisecting between each and its clean image x; y: the labels."""
+    """Bisect between each clean image x and the closest adversarial seen for it; the candidates [B, ...] after that."""
     far, found = target.best, target.best_distance.isfinite()
 
     def attempt(share: Tensor, index: Tensor) -> Tensor:
@@ -56,4 +57,10 @@ def walk_back(target: Target, x: Tensor, y: Tensor) -> Tensor:
 
     high = torch.where(found, 1.0, torch.inf)
     bisect(attempt, torch.zeros_like(high), high, WALK_BACK)
-    return target.best
+    return candidates(target, x)
+
+
+def candidates(target: Target, x: Tensor) -> Tensor:
+    """Images [B, ...] a hair beyond the closest adversarials seen: should rounding at another batch size undo one that
+    lies on the boundary, the referee has this one. The clean image x where there is none."""
+    return torch.lerp(x, target.best, 1 + HAIR).clamp(0, 1)
