@@ -9,7 +9,6 @@ import torch
 
 import arena
 from arena.access import Target
-from arena.distances import distance
 from arena.ledger import Ledger
 from arena.plugins import attacks
 from arena.testing import BinaryLinearDefense, LinearDefense, check_attack
