@@ -157,6 +157,12 @@ def checked_scores(defense: Defense, x: Tensor) -> Tensor:
     return scores
 
 
+def margin(scores: Tensor, y: Tensor) -> Tensor:
+    """The highest logit of another class minus the label's [N], for logits [N, classes] and labels y, int64 [N]."""
+    own = scores.gather(1, y[:, None])[:, 0]
+    return scores.scatter(1, y[:, None], -torch.inf).amax(1) - own
+
+
 def check_images(x: Tensor, shape: torch.Size) -> None:
     """Raises PluginError unless x is float32 [N, *shape], finite and inside the box [0, 1]."""
     if not isinstance(x, Tensor) or x.dtype != torch.float32 or x.shape[1:] != shape:
