@@ -19,8 +19,8 @@ class GradientDescent(Attack):
 
     needs = "gradient"
 
-    # The loss is the margin. Unlike the cross entropy it does not saturate in float32 and does not depend on the logits'
-    # scale. Measured: as good on the paper's CNNs, and a quarter closer on the nearest neighbor, whose logits
+    # The loss is the margin: unlike the cross entropy it does not saturate in float32 and does not depend on the scale
+    # of the logits. Measured: as good on the paper's CNNs, and a quarter closer on the nearest neighbor, whose logits
     # (distances) are all alike.
 
     class Settings(settings.Settings):
