@@ -1,0 +1,57 @@
+"""The README's examples, run as printed."""
+
+import importlib.util
+import re
+import shutil
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import arena
+from arena.data import data_hash
+from arena.store import open_store
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, mnist):
+    """A folder with an arena.db in which two attacks met two defenses."""
+    folder = tmp_path_factory.mktemp("readme")
+    x, y = (part[:4] for part in mnist)
+    with closing(open_store(str(folder / "arena.db"))) as store:
+        conditions = {"dataset": "mnist", "split": "test", "data_hash": data_hash("mnist", "test")}
+        tournament = store.tournament_id(conditions)
+        for defense in (arena.load_defense("cnn"), arena.load_defense("binary-cnn")):
+            for attack in (arena.load_attack("deepfool-l2"), arena.load_attack("fgsm")):
+                ids = store.defense_id(defense.identity), store.attack_id(attack.identity)
+                store.append(store.match_id(tournament, *ids, attack.norm, None), arena.play(defense, attack, x, y))
+    return folder
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="the program sqlite3 is not installed")
+@pytest.mark.parametrize("query", [block for block in blocks("sh") if "sqlite3" in block])
+def test_the_queries_answer_in_the_bare_sqlite3(folder, query):
+    answer = subprocess.run(query, shell=True, cwd=folder, capture_output=True, text=True, check=True)
+    assert answer.stderr == "" and "cnn" in answer.stdout or "linf" in answer.stdout
+    assert len(answer.stdout.splitlines()) > 3
+
+
+def test_the_notebook(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (code,) = [block for block in blocks("python") if "arena.play" in block]
+    if importlib.util.find_spec("pandas") is None:
+        code = code.replace(".to_frame()", "")
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def test_the_attack_is_that_of_the_example():
+    (code,) = [block for block in blocks("python") if "register_attacks" in block]
+    example = Path(__file__).parents[1] / "examples" / "arena-attack-invert" / "arena_attack_invert.py"
+    assert re.sub(r'\s*""".*?"""', "", example.read_text(), flags=re.DOTALL).split() == code.split()
