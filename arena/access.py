@@ -16,8 +16,6 @@ from arena.ledger import Ledger
 if TYPE_CHECKING:
     from foolbox import Model
 
-QUERY_ROWS = 512  # images that a defense gets at once: bounds the memory of a query of any size
-
 
 class Target:
     """What an attack may see of a defense, up to the access that it declared in `needs`.
@@ -133,10 +131,12 @@ class _Differentiable(torch.autograd.Function):
         return ctx.product(cotangents[0]), None, None
 
 
-def evaluate(defense: Defense, x: Tensor, rows: int = QUERY_ROWS) -> Tensor:
-    """The defense's logits [N, classes] for the images x, asked for in batches of at most `rows`."""
+def evaluate(defense: Defense, x: Tensor, rows: int | None = None) -> Tensor:
+    """The defense's logits [N, classes] for the images x, asked for in batches of `rows` (default: as it prefers)."""
     with torch.no_grad():
-        parts = [checked_scores(defense, defense.scores(part), len(part)) for part in x.split(rows)]
+        parts = [
+            checked_scores(defense, defense.scores(part), len(part)) for part in x.split(rows or defense.batch_size)
+        ]
     return torch.cat(parts) if len(parts) != 1 else parts[0]
 
 

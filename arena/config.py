@@ -113,6 +113,12 @@ def default_db() -> str:
     return os.environ.get("ARENA_DB") or RunSettings().db
 
 
+def data_folder() -> Path | None:
+    """ARENA_DATA: where data sets are kept, instead of the user's cache folder."""
+    folder = os.environ.get("ARENA_DATA")
+    return Path(folder) if folder else None
+
+
 def wants_traceback() -> bool:
     """ARENA_TRACEBACK=1 shows the traceback of an unexpected error."""
     return bool(os.environ.get("ARENA_TRACEBACK"))

@@ -11,6 +11,7 @@ import pluggy
 import torch
 from torch import Tensor
 
+from arena.devices import resolve_device
 from arena.fingerprint import distribution_of, fingerprint
 from arena.record import Identity, Norm
 from arena.settings import Settings, parse_settings
@@ -57,15 +58,17 @@ class Defense(_Plugin):
 
     `gradient` says how `scores` can be differentiated with respect to the images: not at all, by autograd,
     or by autograd through a straight-through estimator. `binary_threshold` is set by a defense whose
-    decision depends on `x >= binary_threshold` alone.
+    decision depends on `x >= binary_threshold` alone. `batch_size` is the most images that a query asks about at
+    once: it bounds memory, and small networks are fastest on small batches.
     """
 
     gradient: ClassVar[Gradient] = "none"
     binary_threshold: ClassVar[float | None] = None
+    batch_size: ClassVar[int] = 128
 
     def __init__(self, weights: str | Path | None = None, device: str = "cpu", **settings: Any) -> None:
         self.weights = weights
-        self.device = torch.device(device)
+        self.device = resolve_device(device)
         self.settings = parse_settings(self.Settings, settings, f"defense {self.name}")
 
     @abstractmethod

@@ -76,7 +76,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """One transaction: whole, or not at all when the block raises or the process dies."""
-    with explained(engine.url), engine.execution_options(writes=True).begin() as connection:
+    with explained(engine.url), engine.execution_options(begin="BEGIN IMMEDIATE").begin() as connection:
         yield connection
 
 
@@ -95,25 +95,28 @@ def explained(url: URL) -> Iterator[None]:
         raise UserError(f"database {database_name(url)}: {remedy}") from failure
 
 
-def _prepare_sqlite(engine: Engine) -> None:
-    """WAL lets readers work while a tournament writes, and drops a commit that a kill cut short.
+def use_wal(engine: Engine) -> None:
+    """Lets readers of an SQLite file work while a tournament writes. It stays with the file."""
+    if engine.dialect.name == "sqlite":
+        with explained(engine.url), engine.execution_options(begin=None).connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
 
-    A kill leaves the system running, so `synchronous=NORMAL` would lose nothing to it. FULL keeps the last units
-    through a power failure too, and its one fsync a commit is nothing beside the seconds that a unit takes.
+
+def _prepare_sqlite(engine: Engine) -> None:
+    """Foreign keys, patience with locks, durable commits, and transactions that begin when they are told to.
+
+    A commit that a kill cuts short is dropped at the next opening. A kill leaves the system running, so
+    `synchronous=NORMAL` would lose nothing to it; FULL keeps the last units through a power failure too, and its one
+    fsync a commit is nothing beside the seconds that a unit takes.
     """
 
     @event.listens_for(engine, "connect")
     def configure(connection, _record) -> None:
         connection.isolation_level = None  # the driver would begin only at the first write: too late for a snapshot
-        for pragma in (
-            f"busy_timeout={BUSY_SECONDS * 1000}",
-            "foreign_keys=ON",
-            "journal_mode=WAL",
-            "synchronous=FULL",
-        ):
+        for pragma in (f"busy_timeout={BUSY_SECONDS * 1000}", "foreign_keys=ON", "synchronous=FULL"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        if statement := connection.get_execution_options().get("begin", "BEGIN"):
+            connection.exec_driver_sql(statement)

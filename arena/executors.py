@@ -11,7 +11,9 @@ from typing import Any, Self
 
 from pebble import ProcessExpired, ProcessPool
 
+from arena import worker
 from arena.config import Config
+from arena.devices import resolve_device
 
 
 class WorkerFailure(Exception):
@@ -22,8 +24,6 @@ class Workers:
     """A pool of worker processes that replaces those that die. Leaving the context ends them, whatever they do."""
 
     def __init__(self, config: Config, count: int) -> None:
-        from arena import worker  # imports torch: not before a tournament is really played
-
         context = multiprocessing.get_context("spawn")
         self.count = count
         self._pool = ProcessPool(count, initializer=worker.initialize, initargs=[config], context=context)
@@ -52,7 +52,9 @@ def outcome(future: Future, timeout: float) -> Any:
 
 
 def worker_count(config: Config) -> int:
-    """The configured number of workers, else one a core."""
+    """The configured number of workers; else one if they would share a GPU, or one a core."""
     if config.run.workers is not None:
         return config.run.workers
+    if resolve_device(config.run.device).type == "cuda":
+        return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

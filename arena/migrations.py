@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, Engine, insert, inspect, select, update
 
-from arena.database import NOTHING_PLAYED, database_name, reading, writing
+from arena.database import NOTHING_PLAYED, database_name, reading, use_wal, writing
 from arena.errors import UserError
 from arena.schema import THRESHOLDS, metadata, schema_version, threshold
 from arena.views import VIEWS
@@ -28,6 +28,8 @@ def prepare(engine: Engine, create: bool) -> None:
         version = _version(connection)
     if version == 0 and not create:
         raise UserError(f"database {database_name(engine.url)}: {NOTHING_PLAYED}")
+    if version == 0:
+        use_wal(engine)
     if version < current_version():
         with writing(engine) as connection:
             _upgrade(connection, _version(connection))  # read again: another process may have done it meanwhile

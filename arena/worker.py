@@ -18,6 +18,7 @@ import torch
 from arena import data, match
 from arena.config import Config
 from arena.contracts import Attack, Defense
+from arena.devices import resolve_device
 from arena.errors import UserError
 from arena.record import Identity, Record
 from arena.registry import load_attack, load_defense, registry
@@ -59,24 +60,15 @@ def initialize(config: Config) -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what plugins print must not mix with results
     torch.set_num_threads(1)  # equal sums, hence equal rows, whatever the number of workers
     torch.backends.cudnn.deterministic = True
-    if device() == "cpu":
+    if config.run.device == "cpu" or not torch.cuda.is_available():  # CUDA reserves address space beyond any limit
         limit = int(config.run.memory * 2**30)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-
-
-def device() -> str:
-    """The device that the configuration asks for; raises UserError where there is none."""
-    wanted = _config.run.device
-    available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
-        raise UserError("device = 'cuda': torch finds no CUDA device here; use --device cpu")
-    return "cuda" if wanted != "cpu" and available else "cpu"
 
 
 def gather_field() -> Field:
     """Load dataset and registry and decide who plays whom; raises UserError for names that cannot be had."""
     tournament, found = _config.tournament, registry()
-    device()
+    resolve_device(_config.run.device)
     x, y = _dataset()
     if tournament.samples > len(x):
         split = f"the {tournament.split} split of {tournament.dataset}"
@@ -125,7 +117,7 @@ def play_unit(unit: Unit) -> tuple[list[Record], str | None]:
 @cache
 def _defense(name: str) -> Defense:
     section = _config.for_defense(name)
-    return load_defense(name, weights=section.weights, device=device(), **section.own)
+    return load_defense(name, weights=section.weights, device=_config.run.device, **section.own)
 
 
 @cache

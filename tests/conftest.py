@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from hypothesis import settings
+from plugin_packages import broken_plugins, hostile_plugins  # noqa: F401 (fixtures)
 
 from arena.data import load_data
 

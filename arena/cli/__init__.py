@@ -95,11 +95,12 @@ def plugins(context: click.Context, form: str) -> None:
 
 @plugins.command("check")
 @click.argument("name")
-def check_plugin(name: str) -> int:
+@click.option("--factor", type=click.FloatRange(min=1), help="An attack's stated quality: found over minimal distance.")
+def check_plugin(name: str, factor: float | None) -> int:
     """Run the conformance kit on a plugin. Exit code 1 if a check fails."""
     from arena.cli.plugins import check
 
-    return check(name)
+    return check(name, factor)
 
 
 @plugins.command("new")
@@ -138,16 +139,21 @@ def verify_data(dataset: str) -> None:
 
 @cli.command()
 @click.argument("name")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--device", default="auto", show_default=True)
 @click.option("--epochs", type=click.IntRange(min=1))
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for weights, model card and checkpoints.")
-@click.option("--quiet", is_flag=True)
-def train(name: str, **options: Any) -> None:
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path(), help="Folder for weights, model card and checkpoints."
+)
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def train(name: str, out: Path, **options: Any) -> None:
     """Train a model by its recipe; a killed training continues from its last checkpoint."""
     from arena.models.train import train
 
-    print(train(name, **options))
+    card = train(name, out=out, **options)
+    scores = ", ".join(f"{split} {score:.2%}" for split, score in card.accuracy.items())
+    weights = out / f"{name}.safetensors" if card.sha256 else "the training set itself"
+    print(f"{name}: accuracy {scores}; weights: {weights}; model card: {out / name}.json")
 
 
 def main() -> None:

@@ -36,3 +36,12 @@ def list_plugins(form: str) -> None:
     console.print(table)
     for problem in found.problems:
         console.print(f"[red]problem[/red]  {problem.package}: {problem.reason}", soft_wrap=True, highlight=False)
+
+
+def check(name: str, factor: float | None) -> int:
+    """Print what the conformance kit finds; returns the exit code: 1 if a check failed."""
+    from arena.testing import check_plugin
+
+    report = check_plugin(name, factor)
+    print(report)
+    return 0 if report.ok else 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import platformdirs
 import torch
 from torch import Tensor
 
+from arena import config
 from arena.data import idx, sources
 from arena.errors import UserError
 from arena.files import write_atomically
@@ -129,7 +129,7 @@ def verify(name: str = "mnist") -> Path:
 
 def data_folder() -> Path:
     """The folder of all data sets: ARENA_DATA, or `arena` in the user's cache folder."""
-    return Path(os.environ.get("ARENA_DATA") or platformdirs.user_cache_path("arena"))
+    return config.data_folder() or platformdirs.user_cache_path("arena")
 
 
 def _dataset(name: str) -> Dataset:

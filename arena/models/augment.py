@@ -10,7 +10,7 @@ from torch.nn import functional
 
 
 def shift_and_rotate(x: Tensor, shift: float, rotation: float, rng: torch.Generator) -> Tensor:
-    """Move each image by up to `shift` pixels along either axis and turn it by up to `rotation` degrees.
+    """Move each image by up to `shift` pixels along either of its axes and turn it by up to `rotation` degrees.
 
     Both are drawn uniformly and independently for each image from `rng`; pixels are interpolated bilinearly,
     and what comes in from outside is 0.

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from rich.progress import Progress
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from arena.data import data_hash, load_data
+from arena.devices import resolve_device
 from arena.errors import UserError
 from arena.files import write_atomically
 from arena.models.augment import shift_and_rotate
@@ -48,7 +49,7 @@ def train(
     *,
     epochs: int | None = None,
     seed: int = 0,
-    device: str = "cpu",
+    device: str = "auto",
     out: str | Path = ".",
     quiet: bool = False,
 ) -> ModelCard:
@@ -61,7 +62,7 @@ def train(
         name: one of NAMES.
         epochs: passes over the training set; None is the recipe's number.
         seed: of initial weights, order of the images and augmentation.
-        device: where the model is trained.
+        device: where the model is trained; "auto" is a GPU if there is one.
         out: folder; made if missing.
         quiet: no progress bar.
 
@@ -70,7 +71,7 @@ def train(
     """
     if name not in NAMES:
         raise UserError(f"no recipe {name!r}; known: {', '.join(NAMES)}")
-    out = Path(out)
+    out, device = Path(out), str(resolve_device(device))
     if name == "nearest-neighbor":
         if epochs is not None:
             raise UserError("nearest-neighbor has no epochs: it is the training set itself; leave them out")
@@ -80,7 +81,7 @@ def train(
         raise UserError(f"{recipe.epochs} epochs train nothing; give 1 or more")
 
     x, y = load_data("mnist", "train")
-    identity: dict[str, Any] = {"name": name, "recipe": asdict(recipe), "seed": seed, "torch": torch.__version__}
+    identity: dict[str, Any] = {"name": name, "recipe": asdict(recipe), "seed": seed, "torch": str(torch.__version__)}
     with _single_thread(), Progress(disable=quiet, transient=True) as progress:
         run = _Run(recipe, seed, device, len(x), out / "checkpoints" / f"{name}-{seed}.pt", identity)
         steps = run.steps_per_epoch
@@ -153,13 +154,13 @@ def _describe_nearest_neighbor(out: Path, device: str) -> ModelCard:
     x, y = load_data("mnist", "train")
     recipe = {"prototypes": len(x), "distance": "l2"}
     score = accuracy(NearestNeighbor(x, y).to(device), *load_data("mnist", "test"), device)
-    card = ModelCard("nearest-neighbor", recipe, None, _data(), {"test": score}, torch.__version__)
+    card = ModelCard("nearest-neighbor", recipe, None, _data(), {"test": score}, str(torch.__version__))
     card.save(out / "nearest-neighbor.json")
     return card
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, x: Tensor, y: Tensor, device: str = "cpu") -> float:
+def accuracy(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, device: str = "cpu") -> float:
     """Share of the images x, float32 [N, 1, 28, 28], that `model` assigns the labels y, int64 [N]."""
     correct = [
         (model(images.to(device)).argmax(1).cpu() == labels).sum()

@@ -23,5 +23,5 @@ def check_plugin(name: str, factor: float | None = None) -> Report:
         return check_defense(load_defense(name))
     if name in attacks or ("attack", name) in found.ambiguous:
         return check_attack(load_attack(name), factor=factor)
-    broken = "".join(f"; {problem.package} is broken: {problem.reason}" for problem in found.problems)
-    raise UserError(f"unknown plugin {name!r}; {did_you_mean(name, attacks + defenses)}{broken}")
+    hint = did_you_mean(name, attacks + defenses)
+    raise UserError(f"unknown plugin {name!r}; {hint} (`arena plugins` lists all, and the packages it could not load)")

@@ -15,6 +15,7 @@ from arena.settings import Settings
 
 PIXELS = 28 * 28
 INK, CONTRAST = 0.2, 0.1  # share of inked pixels, and how far it leans towards the class: distances like MNIST's
+APART = 2**31  # added to seeds: an attack under the same seed would otherwise draw the weights as its noise
 
 
 class LinearSettings(Settings):
@@ -33,7 +34,7 @@ class LinearDefense(Defense):
 
     def __init__(self, weights: str | Path | None = None, device: str = "cpu", **settings: Any) -> None:
         super().__init__(weights, device, **settings)
-        rng = torch.Generator().manual_seed(self.settings.seed)
+        rng = torch.Generator().manual_seed(APART + self.settings.seed)
         self.matrix = 0.25 * torch.randn(self.settings.classes, PIXELS, generator=rng).to(self.device)
 
     def scores(self, x: Tensor) -> Tensor:
@@ -45,7 +46,7 @@ class LinearDefense(Defense):
         Each image has slightly more ink where a random class has its larger weights. For two classes the minimal
         distances have medians of about 1.4 (L2), 0.08 (Linf) and 13 pixels (L0).
         """
-        rng = torch.Generator().manual_seed(seed)
+        rng = torch.Generator().manual_seed(APART + seed)
         classes = torch.randint(self.settings.classes, (n,), generator=rng)
         likes = (self.matrix - self.matrix.mean(0)).sign().cpu()[classes]
         inked = torch.rand(n, PIXELS, generator=rng) < INK + CONTRAST * likes
@@ -105,7 +106,8 @@ class BinaryLinearDefense(LinearDefense):
         if norm == "l2":
             return knapsack(cost.square(), gain, gap).sqrt()
         cost, order = cost.sort(dim=-1)
-        return _first(gain.gather(-1, order).cumsum(-1) >= gap[..., None], cost)
+        reached = _first(gain.gather(-1, order).cumsum(-1) >= gap[..., None], cost)
+        return torch.where(gap > 0, reached, 0.0)
 
 
 def water_level(rate: Tensor, limit: Tensor, gap: Tensor) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
-from arena.contracts import Defense
+from arena.contracts import Defense, Gradient
 from arena.models import cnn
 from arena.models.weights import ZOO, load_weights
 
@@ -20,13 +21,15 @@ class CNN(Defense):
     """
 
     name = "cnn"
-    gradient = "autograd"
+    gradient: ClassVar[Gradient] = "autograd"
 
     def __init__(self, weights: str | Path | None = None, device: str = "cpu", **settings: Any) -> None:
         super().__init__(weights, device, **settings)
         self.network = cnn.CNN(binary_threshold=self.binary_threshold)
         load_weights(self.network, weights or ZOO / f"{self.name}.safetensors")
         self.network.eval().requires_grad_(False).to(self.device)
+        # A fifth faster on a CPU; torch's type stubs do not know it.
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def scores(self, x: Tensor) -> Tensor:
         return self.network(x)

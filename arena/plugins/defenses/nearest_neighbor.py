@@ -21,6 +21,7 @@ class NearestNeighbor(Defense):
     """
 
     name = "nearest-neighbor"
+    batch_size = 2048  # the images of an estimated gradient together: they share their candidates
 
     def __init__(self, weights: str | Path | None = None, device: str = "cpu", **settings: Any) -> None:
         super().__init__(weights, device, **settings)

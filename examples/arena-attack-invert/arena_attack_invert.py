@@ -1,0 +1,15 @@
+import arena
+
+
+class Invert(arena.Attack):
+    """The negative of the image."""
+
+    name, norm, needs = "invert", "l2", "decision"
+
+    def run(self, target, x, y, rng):
+        return 1 - x
+
+
+@arena.hookimpl
+def register_attacks(register):
+    register(Invert)

@@ -1,0 +1,3 @@
+"""A package whose dependency is missing."""
+
+import a_module_that_nobody_has  # noqa: F401

@@ -1,0 +1,203 @@
+"""Attacks that break the contract, each in its own way. Nothing here may cost more than its own unit."""
+
+import ctypes
+import os
+import random
+import re
+import signal
+import sys
+import time
+
+import numpy
+import torch
+
+import arena
+
+HOSTILE = []
+
+
+def hostile(norm="l2", needs="decision"):
+    """Make an attack of a function `run(target, x, y, rng)`: returns_nan becomes the attack returns-nan."""
+
+    def decorate(run):
+        name = run.__name__.replace("_", "-")
+        body = {
+            "name": name,
+            "norm": norm,
+            "needs": needs,
+            "run": lambda self, *args: run(*args),
+            "__doc__": run.__doc__,
+        }
+        HOSTILE.append(type(run.__name__, (arena.Attack,), body | {"__module__": __name__}))
+        return HOSTILE[-1]
+
+    return decorate
+
+
+@hostile()
+def returns_nan(target, x, y, rng):
+    return x / 0 * 0
+
+
+@hostile()
+def out_of_box(target, x, y, rng):
+    return 2 - 4 * x
+
+
+@hostile()
+def wrong_shape(target, x, y, rng):
+    return (1 - x)[:, :, 1:]
+
+
+@hostile()
+def wrong_dtype(target, x, y, rng):
+    return (1 - x).to(torch.int64)
+
+
+@hostile()
+def no_tensor(target, x, y, rng):
+    return None
+
+
+@hostile()
+def clean_image(target, x, y, rng):
+    return x
+
+
+@hostile()
+def claims_success(target, x, y, rng):
+    return (x - 1e-6).clamp(0, 1)
+
+
+@hostile()
+def mutates_images(target, x, y, rng):
+    return x.mul_(-1).add_(1)
+
+
+@hostile()
+def mutates_labels(target, x, y, rng):
+    y += 1
+    return x
+
+
+@hostile()
+def raises(target, x, y, rng):
+    raise RuntimeError("this attack\nalways fails")
+
+
+@hostile()
+def raises_exit(target, x, y, rng):
+    sys.exit(0)
+
+
+@hostile()
+def raises_interrupt(target, x, y, rng):
+    raise KeyboardInterrupt
+
+
+@hostile()
+def hangs(target, x, y, rng):
+    time.sleep(10**6)
+
+
+@hostile()
+def hangs_deaf(target, x, y, rng):
+    """Asleep, and deaf to polite requests to stop."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+        signal.signal(number, signal.SIG_IGN)
+    while True:
+        time.sleep(10**6)
+
+
+@hostile()
+def hangs_in_c(target, x, y, rng):
+    """Busy inside one C call that holds the interpreter's lock."""
+    re.match("(a+)+$", 64 * "a" + "b")
+
+
+@hostile()
+def exits(target, x, y, rng):
+    os._exit(3)
+
+
+@hostile()
+def segfaults(target, x, y, rng):
+    ctypes.string_at(0)
+
+
+@hostile()
+def exhausts_budget(target, x, y, rng):
+    while True:
+        target.labels(x)
+
+
+@hostile()
+def ignores_budget(target, x, y, rng):
+    while True:
+        try:
+            target.labels(x)
+        except Exception:
+            time.sleep(0.01)
+
+
+@hostile()
+def asks_gradient(target, x, y, rng):
+    return target.gradient(x, lambda scores, labels: scores.sum(1))
+
+
+@hostile()
+def hogs_memory(target, x, y, rng):
+    hoard = []
+    while True:
+        hoard.append(torch.ones(2**26))  # 256 MiB, every page touched
+
+
+@hostile()
+def prints_garbage(target, x, y, rng):
+    print('{"not": "json', 10 * "garbage ")
+    os.write(1, b"\x00\xff garbage\n")
+    return 1 - x
+
+
+@hostile()
+def seeds_global(target, x, y, rng):
+    random.seed(0)
+    numpy.random.seed(0)
+    torch.manual_seed(0)
+    return 1 - x
+
+
+@hostile()
+def draws_globally(target, x, y, rng):
+    return torch.rand(x.shape)
+
+
+@hostile()
+def remembers(target, x, y, rng, seen=[]):  # noqa: B006
+    """Answers with images of earlier units."""
+    seen.append(1 - x)
+    return seen[-2] if len(seen) > 1 and seen[-2].shape == x.shape else x
+
+
+@hostile()
+def couples_rows(target, x, y, rng):
+    """The step depends on the whole batch, and so does its end."""
+    for step in range(1, 100):
+        candidates = (x + step / 100 * (x.mean(0) - x)).clamp(0, 1)
+        if bool((target.labels(candidates) != y).all()):
+            break
+    return candidates
+
+
+@hostile()
+def patches_torch(target, x, y, rng):
+    """Every later decision in this process is class 0."""
+    honest = torch.Tensor.argmax
+    torch.Tensor.argmax = lambda self, *arguments: honest(0 * self, *arguments)
+    return x
+
+
+@arena.hookimpl
+def register_attacks(register):
+    for cls in HOSTILE:
+        register(cls)

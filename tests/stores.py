@@ -1,0 +1,41 @@
+"""Contestants and records for tests of the store and of what reads it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from arena.record import NORMS, Identity, Record, Status
+
+MNIST = {"dataset": "mnist", "split": "test", "data_hash": "5eed", "chunk": 10}
+
+
+def defense(name="cnn", weights="a"):
+    return Identity(name, f"{name} {weights}", "arena-robustness", "0.1.0", {"weights": weights})
+
+
+def attack(name="boundary", norm="l2", steps=1):
+    return Identity(name, f"{name} {steps}", "arena-robustness", "0.1.0", {"steps": steps}, norm, "decision")
+
+
+def image(seed=0):
+    return np.random.default_rng(seed).random((1, 28, 28), dtype=np.float32)
+
+
+def record(sample, status="found", distance=1.0, **fields):
+    """A consistent record; `distance` counts if something was found, in all three norms unless told."""
+    status = Status(status)
+    if status == Status.FOUND:
+        found = {"adversarial_label": 3, "adversarial": image(sample), "margin": 0.5, "best_query": 7}
+        fields = {**dict.fromkeys(NORMS, distance), **found, **fields}
+    else:
+        distance = {Status.ERROR: None, Status.MISCLASSIFIED: 0.0}.get(status, math.inf)
+    return Record(sample=sample, label=1, clean_label=1, status=status, distance=distance, queries=10, **fields)
+
+
+def open_match(store, defense=defense(), attack=attack(), budget=None, **conditions):  # noqa: B008 (frozen)
+    """Id of a match, all that it refers to stored too."""
+    tournament_id = store.tournament_id(MNIST | {"seed": 0} | conditions)
+    defense_id, attack_id = store.defense_id(defense), store.attack_id(attack)
+    return store.match_id(tournament_id, defense_id, attack_id, attack.norm, budget)

@@ -1,0 +1,61 @@
+"""Packages that cannot be loaded are listed with the reason, and fatal only if the tournament asks for them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from plugin_packages import BROKEN, arena
+
+REASONS = {
+    "fails-to-import": "ModuleNotFoundError: No module named 'a_module_that_nobody_has'",
+    "exits-at-import": "SystemExit: usage: run me as a script",
+    "misspelt-hook": "unknown hook 'register_atacks'; did you mean register_attacks",
+    "no-hook": "it implements no hook",
+    "not-an-attack": "is not a subclass of arena.Attack",
+    "duplicate-name": "attack 'boundary' is registered by both arena-robustness and duplicate-name",
+}
+
+
+@pytest.fixture(scope="module")
+def listed(broken_plugins, tmp_path_factory):
+    answer = arena("plugins", "--format", "json", plugins=broken_plugins, cwd=tmp_path_factory.mktemp("listed"))
+    assert answer.returncode == 0, answer.stderr
+    return json.loads(answer.stdout)
+
+
+@pytest.mark.parametrize("package", REASONS)
+def test_every_broken_package_is_listed_with_its_reason(listed, package):
+    (reason,) = [problem["reason"] for problem in listed["problems"] if problem["package"] == package]
+    assert REASONS[package] in reason
+    assert "\n" not in reason
+
+
+def test_nothing_else_suffers(listed):
+    assert len(listed["problems"]) == len(BROKEN)
+    names = {row["name"] for row in listed["plugins"]}
+    assert {"cnn", "fgsm", "deepfool-l2"} <= names
+    assert not {"boundary", "not-an-attack"} & names  # of two that claim a name, neither is trusted
+
+
+@pytest.mark.parametrize(
+    ("attack", "part"),
+    [
+        ("boundary", "registered by both arena-robustness and duplicate-name"),
+        ("not-an-attack", "unknown "),
+    ],
+)
+@pytest.mark.parametrize("command", [["run", "--samples", "2", "--defense", "cnn", "--attack"], ["plugins", "check"]])
+def test_asking_for_one_is_an_error_of_one_line(broken_plugins, tmp_path, command, attack, part):
+    refused = arena(*command, attack, plugins=broken_plugins, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1, refused.stderr
+    assert part in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_others_can_be_played(broken_plugins, tmp_path):
+    command = ["run", "--samples", "2", "--defense", "cnn", "--attack", "fgsm", "--workers", "1"]
+    played = arena(*command, plugins=broken_plugins, cwd=tmp_path)
+    assert played.returncode == 0, played.stderr
+    assert all(package in played.stderr for package in REASONS)
