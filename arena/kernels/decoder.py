@@ -1,4 +1,4 @@
-"""The decoders of all classes as one value: batch norm folded into the weights once, in the order the kernels expect."""
+"""The decoders of all classes as one value: batch norm folded into the weights once."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class Decoder:
     def classes(self) -> int:
         return self.folded.shape[0]
 
-    def to(self, *target: torch.device | torch.dtype | str) -> Decoder:
+    def to(self, target: torch.device | torch.dtype | str) -> Decoder:
         """A copy elsewhere or in another precision, as Tensor.to."""
-        return Decoder(self.folded.to(*target))
+        return Decoder(self.folded.to(target))
 
     @cached_property
     def packed(self) -> Tensor:

@@ -59,7 +59,7 @@ def _draw(decoder: Decoder, label: int, z: Tensor) -> Tensor:
 
 
 def _scores(bank: Tensor, latents: Tensor, x: Tensor) -> Tensor:
-    """F_c(x, z) = ||x - G_c(z)||^2 + ||z||^2 / 2 for all: [B, C, P]. Differences first: the expanded square loses digits."""
+    """F_c(x, z) = ||x - G_c(z)||^2 + ||z||^2 / 2, [B, C, P], from differences: the expanded square loses digits."""
     distances = torch.cdist(x[None], bank, compute_mode="donot_use_mm_for_euclid_dist")
     return (distances.square() + 0.5 * latents.square().sum(-1)).transpose(0, 1)
 
@@ -69,5 +69,5 @@ def _smallest(scores: Tensor, k: int | None) -> tuple[Tensor, Tensor]:
     if k is None:
         index = scores.argmin(-1, keepdim=True)
         return scores.gather(-1, index)[..., 0], index[..., 0]
-    index = scores.nan_to_num(nan=-torch.inf, posinf=torch.inf).sort(-1, stable=True).indices[..., :k]
+    index = scores.nan_to_num(nan=-torch.inf, posinf=torch.inf).sort(dim=-1, stable=True).indices[..., :k]
     return scores.gather(-1, index), index
