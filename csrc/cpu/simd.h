@@ -22,6 +22,15 @@ ARENA_INLINE V load(const float* p) {
   return v;
 }
 
+// A load that the compiler must not repeat as the memory operand of each use: load ports are the scarcer resource.
+ARENA_INLINE V load_once(const float* p) {
+  V v = load(p);
+#if defined(__x86_64__)
+  asm("" : "+v"(v));
+#endif
+  return v;
+}
+
 ARENA_INLINE void store(float* p, V v) { __builtin_memcpy(p, &v, sizeof v); }
 
 template <class F, int... I>

@@ -49,14 +49,17 @@ struct Strided {
   }
 
  private:
-  // Output rows 2 pair and 2 pair + 1: input row `pair` reaches them by taps 0 and 1, the one before by 2 and 3, the
-  // one before that reaches the even row by tap 4.
+  // Output rows 2 pair and 2 pair + 1: input row pair - i reaches them by taps 2 i and 2 i + 1 (there is no tap 5).
   template <int POINT>
   static ARENA_INLINE void row_pair(int pair, const float* taps, const float* values, float* products) {
     V sum[2][2][TILES] = {};
-    if (pair < ROWS) add_row<POINT, 2>(sum, taps, values + value_at(pair, 0));
-    if (pair >= 1 && pair <= ROWS) add_row<POINT, 2>(sum, taps + 2 * IN * 2 * OUT, values + value_at(pair - 1, 0));
-    if (pair >= 2) add_row<POINT, 1>(sum, taps + 4 * IN * 2 * OUT, values + value_at(pair - 2, 0));
+    if (pair >= 2 && pair < ROWS) {
+      add_rows<POINT, 0, 3>(sum, taps, values + value_at(pair, 0));
+    } else {
+      if (pair < ROWS) add_rows<POINT, 0, 1>(sum, taps, values + value_at(pair, 0));
+      if (pair >= 1 && pair <= ROWS) add_rows<POINT, 1, 2>(sum, taps, values + value_at(pair, 0));
+      if (pair >= 2) add_rows<POINT, 2, 3>(sum, taps, values + value_at(pair, 0));
+    }
     unroll<2>([&](auto odd_row) ARENA_INLINE_LAMBDA {
       if (odd_row && pair > ROWS) return;
       float* to = products + product_at(2 * pair + odd_row, 0, 0);
@@ -65,17 +68,22 @@ struct Strided {
     });
   }
 
-  template <int POINT, int OUTPUT_ROWS>
-  static ARENA_INLINE void add_row(V (&sum)[2][2][TILES], const float* taps, const float* values) {
+  // values: of input row `pair`; adds rows pair - FROM down to pair - TO + 1.
+  template <int POINT, int FROM, int TO>
+  static ARENA_INLINE void add_rows(V (&sum)[2][2][TILES], const float* taps, const float* values) {
     for (int in = 0; in < IN; ++in)
-      unroll<OUTPUT_ROWS>([&](auto row) ARENA_INLINE_LAMBDA {
-        const float* tap = taps + (row * IN + in) * 2 * OUT;
-        const V even = load(tap);
-        unroll<even_tiles(POINT)>([&](auto t) ARENA_INLINE_LAMBDA { sum[row][0][t] += even * values[t * IN + in]; });
-        if constexpr (odd_tiles(POINT) > 0) {
-          const V odd = load(tap + OUT);
-          unroll<odd_tiles(POINT)>([&](auto t) ARENA_INLINE_LAMBDA { sum[row][1][t] += odd * values[t * IN + in]; });
-        }
+      unroll<TO - FROM>([&](auto step) ARENA_INLINE_LAMBDA {
+        constexpr int back = FROM + step;
+        const float* row = values - value_at(back, 0) + in;
+        unroll<(back == 2 ? 1 : 2)>([&](auto odd_row) ARENA_INLINE_LAMBDA {
+          const float* tap = taps + ((2 * back + odd_row) * IN + in) * 2 * OUT;
+          const V even = load_once(tap);
+          unroll<even_tiles(POINT)>([&](auto t) ARENA_INLINE_LAMBDA { sum[odd_row][0][t] += even * row[t * IN]; });
+          if constexpr (odd_tiles(POINT) > 0) {
+            const V odd = load_once(tap + OUT);
+            unroll<odd_tiles(POINT)>([&](auto t) ARENA_INLINE_LAMBDA { sum[odd_row][1][t] += odd * row[t * IN]; });
+          }
+        });
       });
   }
 
