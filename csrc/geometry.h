@@ -36,7 +36,8 @@ static constexpr int taps_offset(int layer) {
 static constexpr int bias_offset(int layer) { return taps_offset(layer) + kLayers[layer].taps(); }
 constexpr int kFoldedSize = taps_offset(4);
 
-// Adam (Kingma and Ba, 2015, algorithm 1) with torch's default betas and epsilon, on one latent point.
+// Adam (Kingma and Ba, 2015, algorithm 1) with torch's default betas and epsilon, on one latent point. Products that
+// end in a sum are fused by name: left to the compiler, that could depend on where the step is inlined.
 struct Adam {
   float first[kLatent] = {}, second[kLatent] = {};
   float first_decay = 1.0f, second_decay = 1.0f;  // beta^t
@@ -50,10 +51,10 @@ struct Adam {
     const float root = 1.0f / __builtin_sqrtf(1.0f - second_decay);
     float squared = 0.0f;
     for (int i = 0; i < kLatent; ++i) {
-      first[i] = beta1 * first[i] + (1.0f - beta1) * gradient[i];
-      second[i] = beta2 * second[i] + (1.0f - beta2) * gradient[i] * gradient[i];
-      z[i] -= rate * first[i] / (__builtin_sqrtf(second[i]) * root + epsilon);
-      squared += z[i] * z[i];
+      first[i] = __builtin_fmaf(1.0f - beta1, gradient[i] - first[i], first[i]);
+      second[i] = __builtin_fmaf(1.0f - beta2, __builtin_fmaf(gradient[i], gradient[i], -second[i]), second[i]);
+      z[i] -= rate * first[i] / __builtin_fmaf(__builtin_sqrtf(second[i]), root, epsilon);
+      squared = __builtin_fmaf(z[i], z[i], squared);
     }
     if (squared > radius * radius) {
       const float scale = radius / __builtin_sqrtf(squared);

@@ -11,7 +11,7 @@ constexpr int kImages = W / kGroup;      // images scored together: one lane of 
 
 ARENA_INLINE float prior(const float* z) {
   float sum = 0.0f;
-  for (int i = 0; i < kLatent; ++i) sum += z[i] * z[i];
+  for (int i = 0; i < kLatent; ++i) sum = __builtin_fmaf(z[i], z[i], sum);
   return 0.5f * sum;
 }
 
@@ -30,6 +30,8 @@ ARENA_INLINE void keep(const Best& best, float score, std::int64_t index) {
 // difference is squared as it is: |x|^2 - 2 x.g + |g|^2 would lose digits where image and point are close.
 inline void score_points(const float* const* points, const float* latents, std::int64_t first, int count,
                          Rows<const float> x, std::int64_t images, const Best* best) {
+  float priors[kGroup];
+  for (int q = 0; q < count; ++q) priors[q] = prior(latents + (first + q) * kLatent);
   for (std::int64_t image = 0; image < images; image += kImages) {
     const float* rows[kImages];
     for (int j = 0; j < kImages; ++j) rows[j] = x[image + j < images ? image + j : image];
@@ -49,7 +51,7 @@ inline void score_points(const float* const* points, const float* latents, std::
     store(total, sums(sum));
     for (int j = 0; j < kImages && image + j < images; ++j)
       for (int q = 0; q < count; ++q)
-        keep(best[image + j], total[j * kGroup + q] + prior(latents + (first + q) * kLatent), first + q);
+        keep(best[image + j], total[j * kGroup + q] + priors[q], first + q);
   }
 }
 

@@ -5,6 +5,8 @@
 // points, always the first N of 0, 1, -1, infinity, 2, -2: 6 for even and 5 for odd columns instead of 12 and 8
 // multiplications, one less each in a short tile. Values of the taps at 1 and -1 are stored halved and at 2 and -2
 // divided by 24, which takes the divisions out of the interpolation. Gradients use the transposed transforms.
+//
+// No sum here has two inexact products: which of them the compiler fuses would differ from one function to the next.
 #pragma once
 
 #include "simd.h"
@@ -58,11 +60,11 @@ ARENA_INLINE void interpolate(const V* p, V* y) {
     y[2] = even - p[0], y[1] = odd - p[3];
   } else if constexpr (N == 5) {
     y[2] = even - p[0] - p[3];
-    y[3] = p[4] * 4.0f - (p[0] + y[2] * 4.0f + p[3] * 16.0f + odd * 2.0f) * (1.0f / 6);
+    y[3] = (p[4] - (p[0] + y[2] * 4.0f + p[3] * 16.0f + odd * 2.0f) * (1.0f / 24)) * 4.0f;
     y[1] = odd - y[3];
   } else {
     y[4] = p[4] + p[5] - even * (1.0f / 3) + p[0] * 0.25f;
-    y[3] = (p[4] - p[5]) * 2.0f - odd * (1.0f / 3) - p[3] * 5.0f;
+    y[3] = (p[4] - p[5] - odd * (1.0f / 6) - p[3] * 2.5f) * 2.0f;
     y[2] = even - p[0] - y[4], y[1] = odd - y[3] - p[3];
   }
 }
