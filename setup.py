@@ -1,11 +1,13 @@
 """Builds arena._native with CMake and Ninja; everything else is in pyproject.toml.
 
-ARENA_NATIVE=0 installs without it (plain torch instead, far slower). ARENA_CUDA=auto|0|1 is passed to CMake.
+ARENA_NATIVE=0 installs without it (plain torch instead, far slower). ARENA_CUDA=auto|0|1 and whatever is in CMAKE_ARGS
+are passed to CMake.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +29,7 @@ class CMakeBuild(build_ext):
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-DCMAKE_INSTALL_PREFIX={Path(self.get_ext_fullpath(ext.name)).resolve().parent}",
             f"-DARENA_CUDA={os.environ.get('ARENA_CUDA', 'auto')}",
+            *shlex.split(os.environ.get("CMAKE_ARGS", "")),
         ]  # fmt: skip
         try:
             subprocess.run(configure, check=True)
