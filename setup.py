@@ -23,6 +23,7 @@ class CMakeBuild(build_ext):
 
         source = Path(__file__).parent.resolve()
         build = Path(self.build_temp).resolve() / ext.name
+        (build / "CMakeCache.txt").unlink(missing_ok=True)  # options of an earlier build must not linger
         configure = [
             "cmake", "-S", source, "-B", build, "-G", "Ninja",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <thread>
 #include <vector>
@@ -14,6 +15,7 @@
 namespace arena {
 
 // f(task, scratch) for each task in [0, tasks), on at most `threads` threads with 64-byte aligned scratch of their own.
+// What f throws ends the work and is thrown here.
 template <class F>
 void parallel_for(std::int64_t tasks, int threads, std::size_t scratch_size, F&& f) {
   threads = static_cast<int>(std::clamp<std::int64_t>(threads, 1, std::max<std::int64_t>(tasks, 1)));
@@ -22,8 +24,16 @@ void parallel_for(std::int64_t tasks, int threads, std::size_t scratch_size, F&&
       static_cast<char*>(std::aligned_alloc(64, std::max<std::size_t>(size * threads, 64))), &std::free);
   if (!memory) throw std::bad_alloc();
   std::atomic<std::int64_t> next{0};
+  std::exception_ptr failure;
+  std::mutex mutex;
   const auto work = [&](int thread) {
-    for (std::int64_t task; (task = next.fetch_add(1)) < tasks;) f(task, memory.get() + size * thread);
+    try {
+      for (std::int64_t task; (task = next.fetch_add(1)) < tasks;) f(task, memory.get() + size * thread);
+    } catch (...) {
+      const std::lock_guard<std::mutex> lock(mutex);
+      failure = std::current_exception();
+      next = tasks;
+    }
   };
   std::vector<std::thread> others;
   others.reserve(threads - 1);
@@ -34,6 +44,7 @@ void parallel_for(std::int64_t tasks, int threads, std::size_t scratch_size, F&&
   }
   work(0);
   for (auto& other : others) other.join();
+  if (failure) std::rethrow_exception(failure);
 }
 
 }  // namespace arena

@@ -14,7 +14,7 @@ from arena.kernels.decoder import LATENT, PIXELS
 
 def pack(folded: Tensor) -> Tensor:
     """[C, 23617] -> [C, _native.packed_size()], float32."""
-    folded = folded.detach().float().contiguous()
+    folded = folded.detach().to("cpu", torch.float32).contiguous()
     packed = folded.new_empty(len(folded), _native.packed_size())
     _native.pack(folded.data_ptr(), packed.data_ptr(), len(folded))
     return packed
