@@ -40,7 +40,8 @@ void sweep(const float* packed, const float* latents, const float* x, float* sco
 void score_bank(const float* bank, const float* latents, const float* x, float* score, std::int64_t* index,
                 const Sizes& n, int k, int threads);
 
-// z0 [images][classes][8], x [images][784] -> score [images][classes], z, reconstruction [images][classes][784] or null.
+// z0 [images][classes][8], x [images][784] -> score [images][classes], z as z0; reconstruction [images][classes][784] or
+// null.
 void descend(const float* packed, const float* z0, const float* x, float* score, float* z, float* reconstruction,
              const Sizes& n, int steps, float step_size, float radius, int threads);
 
