@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from arena.contracts import ACCESS_LEVELS, Defense, Needs
+from arena.distances import per_row
 from arena.errors import AccessDenied, PluginError
 from arena.gradients import Autograd, Differences, Source
 from arena.ledger import Ledger
@@ -22,8 +23,9 @@ class Target:
 
     Every query takes images x, float32 [N, 1, 28, 28] in [0, 1], and `index` [N], the sample that each row belongs
     to (default: the rows are the batch). Queries are billed to those samples; each answered image that is misclassified
-    and closer than any before is remembered. Raises AccessDenied for more than `needs`, BudgetExhausted when a sample
-    cannot pay, PluginError for images that are not images.
+    and closer than any before is remembered. A sample whose budget is spent gets the answer to its clean image (and
+    no gradient), so that the others of its batch can go on. Raises AccessDenied for more than `needs`, BudgetExhausted
+    when no sample can pay, PluginError for images that are not images.
     """
 
     def __init__(self, defense: Defense, ledger: Ledger, needs: Needs, source: Source | None = None) -> None:
@@ -72,9 +74,11 @@ class Target:
     def reconstructions(self, x: Tensor, index: Tensor | None = None) -> Tensor:
         """The defense's reconstruction of each image by each class, [N, classes, 1, 28, 28]."""
         self._require("reconstruction")
-        self._ledger.charge(self._checked(x, index))
+        index = self._checked(x, index)
+        paid = self._ledger.charge(index)
         with torch.no_grad():
-            return self._defense.reconstructions(x)  # type: ignore[attr-defined]
+            asked = x if paid is None else torch.where(per_row(paid, x), x, self._ledger.x[index])
+            return self._defense.reconstructions(asked)  # type: ignore[attr-defined]
 
     def estimated(self, step: float) -> Target:
         """The same target, its gradient estimated by coordinate-wise differences of `step`: scores are enough."""
@@ -87,16 +91,21 @@ class Target:
         return TargetModel(self, decision_only=not self._grants("score"))
 
     def _ask(self, x: Tensor, index: Tensor) -> Tensor:
-        self._ledger.charge(index)
-        scores = evaluate(self._defense, x.detach())
-        self._ledger.remember(x.detach(), index, scores)
-        return scores
+        return self._answer(x.detach(), index, lambda images: evaluate(self._defense, images))
 
     def _ask_with_graph(self, x: Tensor, index: Tensor) -> Tensor:
-        self._ledger.charge(index)
-        scores = checked_scores(self._defense, self._defense.scores(x), len(x))
-        self._ledger.remember(x.detach(), index, scores.detach())
-        return scores
+        return self._answer(x, index, lambda images: checked_scores(self._defense, images))
+
+    def _answer(self, x: Tensor, index: Tensor, scores_of: Callable[[Tensor], Tensor]) -> Tensor:
+        paid = self._ledger.charge(index)
+        if paid is None:
+            scores = scores_of(x)
+            self._ledger.remember(x.detach(), index, scores.detach())
+            return scores
+        scores = scores_of(x[paid])
+        self._ledger.remember(x[paid].detach(), index[paid], scores.detach())
+        clean = evaluate(self._defense, self._ledger.x[index[~paid]])
+        return scores.new_empty(len(x), scores.shape[1]).index_put((paid,), scores).index_put((~paid,), clean)
 
     def _grants(self, level: Needs) -> bool:
         return ACCESS_LEVELS.index(self._needs) >= ACCESS_LEVELS.index(level)
@@ -134,19 +143,24 @@ class _Differentiable(torch.autograd.Function):
 def evaluate(defense: Defense, x: Tensor, rows: int | None = None) -> Tensor:
     """The defense's logits [N, classes] for the images x, asked for in batches of `rows` (default: as it prefers)."""
     with torch.no_grad():
-        parts = [
-            checked_scores(defense, defense.scores(part), len(part)) for part in x.split(rows or defense.batch_size)
-        ]
+        parts = [checked_scores(defense, batch) for batch in x.split(rows or defense.batch_size)]
     return torch.cat(parts) if len(parts) != 1 else parts[0]
 
 
-def checked_scores(defense: Defense, scores: Tensor, rows: int) -> Tensor:
-    """`scores` if they are finite logits [rows, classes]; else raises PluginError."""
-    if scores.ndim != 2 or len(scores) != rows:
-        raise PluginError(f"defense {defense.name} returned scores of shape {tuple(scores.shape)} for {rows} images")
+def checked_scores(defense: Defense, x: Tensor) -> Tensor:
+    """The defense's logits [N, classes]; raises PluginError if they are anything else, or not finite."""
+    scores = defense.scores(x)
+    if scores.ndim != 2 or len(scores) != len(x):
+        raise PluginError(f"defense {defense.name} returned scores of shape {tuple(scores.shape)} for {len(x)} images")
     if not bool(scores.isfinite().all()):
         raise PluginError(f"defense {defense.name} returned scores that are not finite")
     return scores
+
+
+def margin(scores: Tensor, y: Tensor) -> Tensor:
+    """The highest logit of another class minus the label's [N], for logits [N, classes] and labels y, int64 [N]."""
+    own = scores.gather(1, y[:, None])[:, 0]
+    return scores.scatter(1, y[:, None], -torch.inf).amax(1) - own
 
 
 def check_images(x: Tensor, shape: torch.Size) -> None:

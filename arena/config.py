@@ -1,14 +1,14 @@
-"""The settings file: TOML -> typed, frozen settings. The only place that reads environment variables and presets."""
+"""The settings file: TOML -> typed, frozen settings, presets and command-line options applied."""
 
 from __future__ import annotations
 
-import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from arena import environment
 from arena.errors import UserError
 from arena.settings import Settings, did_you_mean, parse_settings
 
@@ -24,7 +24,7 @@ class TournamentSettings(Settings):
     defenses: tuple[str, ...] | Literal["all"] = "all"
     attacks: tuple[str, ...] | Literal["all"] = "all"
     seed: int = Field(0, ge=0)
-    chunk: int = Field(10, gt=0)  # samples played, and committed, at once
+    chunk: int = Field(20, gt=0)  # samples played, and committed, at once
     budget: int | None = Field(None, gt=0)  # queries per sample, forward and gradient together
     timeout: float = Field(3600, gt=0)  # seconds for one chunk of one match
 
@@ -32,7 +32,7 @@ class TournamentSettings(Settings):
 class RunSettings(Settings):
     """[run]: how it is played; nothing here changes a result."""
 
-    db: str = "sqlite:///arena.db"
+    db: str = Field(default_factory=environment.default_db)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: int | None = Field(None, gt=0)  # processes; default: one a core, or one if a GPU is used
     memory: float = Field(8, gt=0)  # GiB that one worker may allocate
@@ -106,22 +106,6 @@ def load_config(file: Path | None = None, preset: str | None = None, **options: 
         values = _merged(values, {section: {key: value for key, value in keys.items() if value is not None}})
     config = parse_settings(Config, values, str(file))
     return _with_absolute_weights(config, file.parent)
-
-
-def default_db() -> str:
-    """Where commands look for the store: ARENA_DB, else arena.db in the current folder."""
-    return os.environ.get("ARENA_DB") or RunSettings().db
-
-
-def data_folder() -> Path | None:
-    """ARENA_DATA: where data sets are kept, instead of the user's cache folder."""
-    folder = os.environ.get("ARENA_DATA")
-    return Path(folder) if folder else None
-
-
-def wants_traceback() -> bool:
-    """ARENA_TRACEBACK=1 shows the traceback of an unexpected error."""
-    return bool(os.environ.get("ARENA_TRACEBACK"))
 
 
 def _read(file: Path) -> dict[str, Any]:

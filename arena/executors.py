@@ -21,23 +21,36 @@ class WorkerFailure(Exception):
 
 
 class Workers:
-    """A pool of worker processes that replaces those that die. Leaving the context ends them, whatever they do."""
+    """Worker processes that are replaced when they die. Leaving the context ends them, whatever they do.
+
+    Calls share processes, so that torch, data and defenses are loaded once; a call that must not share, because it runs
+    code of a third party that could change its process, gets a process that has run nothing and that nothing follows.
+    """
 
     def __init__(self, config: Config, count: int) -> None:
-        context = multiprocessing.get_context("spawn")
         self.count = count
-        self._pool = ProcessPool(count, initializer=worker.initialize, initargs=[config], context=context)
+        self._config = config
+        self._pools: dict[bool, ProcessPool] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._pool.stop()
-        self._pool.join()
+        for pool in self._pools.values():
+            pool.stop()
+            pool.join()
 
-    def submit(self, function: Callable[..., Any], *args: Any, timeout: float) -> Future:
-        """Run `function(*args)` in a worker, at most `timeout` seconds of it."""
-        return self._pool.schedule(function, args=args, timeout=timeout)
+    def submit(self, function: Callable[..., Any], *args: Any, timeout: float, alone: bool = False) -> Future:
+        """Run `function(*args)` in a worker, at most `timeout` seconds of it; `alone`: in a process of its own."""
+        if alone not in self._pools:
+            self._pools[alone] = ProcessPool(
+                self.count,
+                max_tasks=1 if alone else 0,
+                initializer=worker.initialize,
+                initargs=[self._config],
+                context=multiprocessing.get_context("spawn"),
+            )
+        return self._pools[alone].schedule(function, args=args, timeout=timeout)
 
 
 def outcome(future: Future, timeout: float) -> Any:

@@ -8,6 +8,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from arena.distances import per_row
+from arena.errors import BudgetExhausted
+
 Ask = Callable[[Tensor, Tensor], Tensor]  # images [N, ...], index [N] -> scores [N, classes], billed as queries
 Product = Callable[[Tensor], Tensor]  # cotangent [N, classes] -> gradient with respect to the images [N, ...]
 
@@ -21,7 +24,7 @@ class Source(Protocol):
 class Autograd:
     """The defense's own gradient, true or straight-through, through the graph that `ask` builds."""
 
-    def __init__(self, ask: Ask, bill: Callable[[Tensor], None]) -> None:
+    def __init__(self, ask: Ask, bill: Callable[[Tensor], Tensor | None]) -> None:
         self._ask, self._bill = ask, bill
 
     def answer(self, x: Tensor, index: Tensor) -> tuple[Tensor, Product]:
@@ -30,8 +33,9 @@ class Autograd:
             scores = self._ask(x, index)
 
         def product(cotangent: Tensor) -> Tensor:
-            self._bill(index)
-            return torch.autograd.grad(scores, x, cotangent, retain_graph=True)[0]
+            paid = self._bill(index)
+            gradient = torch.autograd.grad(scores, x, cotangent, retain_graph=True)[0]
+            return gradient if paid is None else gradient * per_row(paid, x)
 
         return scores.detach(), product
 
@@ -55,11 +59,23 @@ class Differences:
 
         def product(cotangent: Tensor) -> Tensor:
             if self._at is None or not torch.equal(self._at, x):
-                self._jacobian = torch.stack([self._at_image(image, i) for image, i in zip(x, index, strict=True)])
-                self._at = x
+                self._jacobian, self._at = self._at_images(x, index, scores.shape[1]), x
             return torch.einsum("npc,nc->np", self._jacobian, cotangent).view_as(x)
 
         return scores, product
+
+    def _at_images(self, x: Tensor, index: Tensor, classes: int) -> Tensor:
+        """The Jacobians [N, pixels, classes]; zero where the sample's budget is spent."""
+        jacobians = x.new_zeros(len(x), x[0].numel(), classes)
+        spent: list[BudgetExhausted] = []
+        for jacobian, image, sample in zip(jacobians, x, index, strict=True):
+            try:
+                jacobian.copy_(self._at_image(image, sample))
+            except BudgetExhausted as end:
+                spent.append(end)
+        if len(spent) == len(x) > 0:
+            raise spent[0]
+        return jacobians
 
     def _at_image(self, image: Tensor, index: Tensor) -> Tensor:
         """The Jacobian [pixels, classes] at one image [1, 28, 28]."""

@@ -50,15 +50,24 @@ class Ledger:
         self.seen = self._nothing()
         self.binarized = self._nothing()  # the same, after `binarize`: stays empty without a threshold
 
-    def charge(self, index: Tensor, *, gradient: bool = False) -> None:
-        """Bill one query to each row's sample; raises BudgetExhausted, and bills nothing, if one cannot pay."""
+    def charge(self, index: Tensor, *, gradient: bool = False) -> Tensor | None:
+        """Bill one query to each row's sample; gives the rows [N] that are paid, or None where all are.
+
+        A sample that cannot pay for all its rows pays for none. Raises BudgetExhausted if nobody can pay.
+        """
         cost = torch.bincount(index, minlength=len(self.y))
-        if self.budget is not None and bool((self.queries + self.gradient_queries + cost > self.budget).any()):
-            raise BudgetExhausted(f"the budget of {self.budget} queries per sample is spent")
+        paid = None
+        if self.budget is not None:
+            solvent = self.queries + self.gradient_queries + cost <= self.budget
+            if not bool(solvent.all()):
+                cost, paid = cost * solvent, solvent[index]
+                if not bool(paid.any()):
+                    raise BudgetExhausted(f"the budget of {self.budget} queries per sample is spent")
         if gradient:
             self.gradient_queries += cost
         else:
             self.queries += cost
+        return paid
 
     def remember(self, x: Tensor, index: Tensor, scores: Tensor) -> None:
         """Keep those of the answered images x [N, ...] that are misclassified and closer than any before."""

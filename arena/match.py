@@ -12,7 +12,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from arena.access import Target, check_images, evaluate
+from arena.access import Target, check_images, evaluate, margin
 from arena.contracts import Attack, Defense
 from arena.distances import distance
 from arena.errors import BudgetExhausted, PluginError, UserError
@@ -159,12 +159,6 @@ def _verify(
     labels[which, row] = scores.argmax(1)
     margins[which, row] = margin(scores, y[row]).double()
     return labels, margins
-
-
-def margin(scores: Tensor, y: Tensor) -> Tensor:
-    """The highest logit of another class minus that of the label, [B]: positive for an adversarial."""
-    own = scores.gather(1, y[:, None])[:, 0]
-    return scores.scatter(1, y[:, None], -torch.inf).amax(1) - own
 
 
 def _found(attack: Attack, clean: Tensor, image: Tensor) -> dict:

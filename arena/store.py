@@ -43,10 +43,11 @@ def open_store(url: str = "sqlite:///arena.db", create: bool = True) -> Store:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredAdversarial:
-    """One image that was kept, with all that is needed to check it again.
+class Evidence:
+    """A row that counts against a defense, with all that is needed to check it again.
 
-    `conditions` are those of its tournament; `adversarial` is float32 [1, 28, 28].
+    `conditions` are those of its tournament; `adversarial` is float32 [1, 28, 28], or None where the clean image
+    itself is misclassified.
     """
 
     match_id: int
@@ -62,7 +63,7 @@ class StoredAdversarial:
     l0: float | None
     l2: float | None
     linf: float | None
-    adversarial: np.ndarray
+    adversarial: np.ndarray | None
 
 
 class Results(list[dict[str, Any]]):
@@ -209,8 +210,8 @@ class Store:
         with reading(self._engine) as connection:
             return leaderboard.rows(connection, norm, by, cross_norm, thresholds)
 
-    def adversarials(self) -> Iterator[StoredAdversarial]:
-        """Every stored image, match by match, those of superseded defenses included.
+    def evidence(self) -> Iterator[Evidence]:
+        """Every adversarial and every misclassified sample, match by match, those of superseded defenses included.
 
         Raises UserError, naming match and sample, for an image that cannot be read.
         """
@@ -221,16 +222,17 @@ class Store:
             .order_by(schema.match.c.id)
         )
         result = schema.result.c
-        of_row = [result[field.name] for field in fields(StoredAdversarial) if field.name in _COLUMNS]
-        kept = select(*of_row).where(result.adversarial.is_not(None))
+        of_row = [result[field.name] for field in fields(Evidence) if field.name in _COLUMNS]
+        kept = select(*of_row).where(result.status.in_([Status.FOUND, Status.MISCLASSIFIED]))
         with reading(self._engine) as connection:
             for match in connection.execute(matches).all():
                 conditions, defense = json.loads(match.conditions), _defense(connection, match.defense_id)
                 shared = (match.id, conditions, defense, match.attack, match.norm)
                 query = kept.where(result.match_id == match.id).order_by(result.sample)
                 for row in connection.execute(query, execution_options={"yield_per": 1000}).mappings():
-                    image = _image(match.id, row["sample"], row["adversarial"])
-                    yield StoredAdversarial(*shared, **{**row, "status": Status(row["status"]), "adversarial": image})
+                    blob = row["adversarial"]
+                    image = None if blob is None else _image(match.id, row["sample"], blob)
+                    yield Evidence(*shared, **{**row, "status": Status(row["status"]), "adversarial": image})
 
 
 def _find_or_insert(connection: Connection, table: Table, key: dict[str, Any], values: dict[str, Any]) -> int:

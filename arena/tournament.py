@@ -77,7 +77,7 @@ def plan(config: Config, store: Store, lineup: Lineup) -> Plan:
             if (defense.name, attack.name) in lineup.field.pairs:
                 _plan_match(config, store, result, tournament_id, defense, attack)
     # The first samples of every match come first: a tournament cut short is a complete one on fewer samples.
-    result.units.sort(key=lambda unit: unit.samples[0] // config.tournament.chunk)
+    result.units.sort(key=lambda unit: (unit.samples[0] // config.tournament.chunk, unit.foreign))
     return result
 
 
@@ -89,7 +89,7 @@ def play(plan: Plan, store: Store, workers: Workers) -> Iterator[Played]:
     while True:
         # Few at a time: a stop then has little to take back.
         while len(running) < 2 * workers.count and (unit := next(waiting, None)) is not None:
-            running[workers.submit(play_unit, unit, timeout=unit.timeout)] = unit
+            running[workers.submit(play_unit, unit, timeout=unit.timeout, alone=unit.foreign)] = unit
         if not running:
             return
         for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -123,6 +123,8 @@ def _plan_match(
     assert attack.norm is not None  # it is an attack's identity
     match_id = store.match_id(tournament_id, defense_id, attack_id, attack.norm, section.budget)
     settled = store.settled(match_id)
+    foreign = any(plugin.package != "arena-robustness" for plugin in (defense, attack))
+    units = []
     for first in range(0, section.samples or 0, tournament.chunk):
         chunk = range(first, min(first + tournament.chunk, section.samples or 0))
         samples = tuple(sample for sample in chunk if sample not in settled)
@@ -130,7 +132,10 @@ def _plan_match(
         if samples:
             seed = unit_seed(tournament.seed, defense.name, attack.name, samples[0])
             timeout = section.timeout or tournament.timeout
-            result.units.append(Unit(defense.name, attack.name, match_id, samples, seed, section.budget, timeout))
+            units.append(Unit(defense.name, attack.name, match_id, samples, seed, section.budget, timeout, foreign))
+    if not units:
+        store.finish(match_id)  # a kill can come between the last unit and this
+    result.units += units
 
 
 def _identities(

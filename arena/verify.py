@@ -1,4 +1,4 @@
-"""Checks stored adversarials again from their bytes, trusting nothing that the tournament wrote beside them."""
+"""Checks what is stored against a defense again, from its bytes, trusting nothing that was written beside it."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from arena.distances import distance
 from arena.errors import PluginError, UserError
 from arena.record import NORMS, Identity
 from arena.registry import load_defense
-from arena.store import Store, StoredAdversarial
+from arena.store import Evidence, Store
 
 TOLERANCE = 1e-9  # of a distance computed in float64 from float32 images
 
 
 @dataclass
 class Report:
-    """How many adversarials were checked, and one line for each that does not hold."""
+    """How many rows were checked, and one line for each that does not hold."""
 
     checked: int = 0
     failures: list[str] = field(default_factory=list)
 
 
 def verify_store(store: Store) -> Report:
-    """Check every stored adversarial: inside the box, label, decision, and the distances in all three norms.
+    """Check every adversarial and misclassified sample: box, label, decision, and the distances in all three norms.
 
     The defenses are loaded afresh, by name, weights and settings; one whose fingerprint is not the stored one (other
-    code, weights or version) is reported as a failure, for nothing can be said about its adversarials.
+    code, weights or version) is reported as a failure, for nothing can be said about its rows.
     """
     report = Report()
     defenses: dict[str, Defense | str] = {}
-    for match_id, group in groupby(store.adversarials(), key=lambda stored: stored.match_id):
+    for match_id, group in groupby(store.evidence(), key=lambda stored: stored.match_id):
         rows = list(group)
         identity = rows[0].defense
         if identity.fingerprint not in defenses:
@@ -46,7 +46,7 @@ def verify_store(store: Store) -> Report:
         report.checked += len(rows)
         where = f"match {match_id}, {rows[0].attack} against {identity.name}"
         if isinstance(defense, str):
-            report.failures.append(f"{where}: {len(rows)} adversarials cannot be checked: {defense}")
+            report.failures.append(f"{where}: {len(rows)} rows cannot be checked: {defense}")
         else:
             report.failures += [f"{where}, {line}" for line in _check(defense, rows)]
     return report
@@ -63,19 +63,24 @@ def _load(identity: Identity) -> Defense | str:
     return defense
 
 
-def _check(defense: Defense, rows: Sequence[StoredAdversarial]) -> list[str]:
-    """One line for each of one match's adversarials that does not hold."""
+def _check(defense: Defense, rows: Sequence[Evidence]) -> list[str]:
+    """One line for each of one match's rows that does not hold."""
     conditions = rows[0].conditions
     x, y = load_data(conditions["dataset"], conditions["split"])
     samples = [row.sample for row in rows]
-    clean, labels = x[samples].double(), y[samples].tolist()
-    images = torch.stack([torch.from_numpy(row.adversarial) for row in rows])
+    clean, labels = x[samples], y[samples].tolist()
+    images = torch.stack(
+        [
+            image if row.adversarial is None else torch.from_numpy(row.adversarial)
+            for row, image in zip(rows, clean, strict=True)
+        ]
+    )
     inside = [bool(((image >= 0) & (image <= 1)).all()) for image in images]  # also false for NaN
     try:
         decisions = evaluate(defense, images.clamp(0, 1).nan_to_num()).argmax(1).tolist()
     except PluginError as failure:
         return [str(failure)]
-    measured = {norm: distance(norm, images.double(), clean).tolist() for norm in NORMS}
+    measured = {norm: distance(norm, images.double(), clean.double()).tolist() for norm in NORMS}
     failures = []
     for i, row in enumerate(rows):
         faults = []

@@ -37,6 +37,7 @@ class Unit:
     seed: int
     budget: int | None
     timeout: float
+    foreign: bool  # a plugin of another package takes part
 
 
 @dataclass(frozen=True)

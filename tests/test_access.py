@@ -87,10 +87,41 @@ def test_the_budget_is_a_hard_limit_on_all_queries_together(defense, batch):
     one = torch.tensor([1])
     target.labels(batch[0][one], index=one)
     target.labels(batch[0][one], index=one)
+    target.labels(batch[0])
+    assert books.queries.tolist() == [3, 4, 3, 3] and books.gradient_queries.tolist() == [1, 1, 1, 1]
     with pytest.raises(BudgetExhausted, match="5"):
-        target.labels(batch[0])  # sample 1 cannot pay: nobody is billed
-    assert books.queries.tolist() == [2, 4, 2, 2]
-    target.labels(batch[0][:1], index=torch.tensor([0]))
+        target.labels(batch[0][one], index=one)
+
+
+def test_a_spent_sample_hears_of_its_clean_image_while_the_others_go_on(defense, batch):
+    x, y = batch
+    target, books = target_of(defense, batch, budget=3)
+    one = torch.tensor([1])
+    for _ in range(3):
+        target.labels(x[one], index=one)
+    inverted = 1 - x
+    others = torch.tensor([0, 2, 3])
+    assert torch.equal(target.labels(inverted)[others], defense.scores(inverted[others]).argmax(1))
+    assert target.labels(inverted)[1] == y[1] and not target.best_distance.isfinite()[1]
+    assert books.queries.tolist() == [2, 3, 2, 2]
+    target.labels(inverted)
+    with pytest.raises(BudgetExhausted):
+        target.labels(inverted)
+
+
+@pytest.mark.parametrize("source", ["autograd", "estimated"])
+def test_a_spent_sample_has_no_gradient_and_spoils_no_other(defense, batch, source):
+    def gradient(ledger_budget, spend):
+        target, _ = target_of(defense, batch, budget=ledger_budget)
+        for _ in range(spend):
+            target.labels(batch[0][:1], index=torch.tensor([0]))
+        return (target if source == "autograd" else target.estimated(0.1)).gradient(batch[0], loss)
+
+    alone = gradient(None, 0)
+    beside = gradient(2000, 1999)
+    assert not beside[0].any() and torch.equal(beside[1:], alone[1:])
+    with pytest.raises(BudgetExhausted):
+        gradient(1, 1)
 
 
 def test_rows_that_are_not_the_batch_need_an_index(defense, batch):

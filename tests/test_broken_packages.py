@@ -38,16 +38,20 @@ def test_nothing_else_suffers(listed):
     assert not {"boundary", "not-an-attack"} & names  # of two that claim a name, neither is trusted
 
 
+RUN = ["run", "--samples", "2", "--defense", "cnn", "--attack"]
+BOTH = "attack 'boundary' is registered by both arena-robustness and duplicate-name"
+
+
 @pytest.mark.parametrize(
-    ("attack", "part"),
+    ("command", "part"),
     [
-        ("boundary", "registered by both arena-robustness and duplicate-name"),
-        ("not-an-attack", "unknown "),
+        ([*RUN, "boundary"], BOTH),
+        (["plugins", "check", "boundary"], BOTH),
+        (["plugins", "check", "not-an-attack"], "unknown plugin 'not-an-attack'"),
     ],
 )
-@pytest.mark.parametrize("command", [["run", "--samples", "2", "--defense", "cnn", "--attack"], ["plugins", "check"]])
-def test_asking_for_one_is_an_error_of_one_line(broken_plugins, tmp_path, command, attack, part):
-    refused = arena(*command, attack, plugins=broken_plugins, cwd=tmp_path)
+def test_asking_for_one_is_an_error_of_one_line(broken_plugins, tmp_path, command, part):
+    refused = arena(*command, plugins=broken_plugins, cwd=tmp_path)
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1, refused.stderr
     assert part in refused.stderr

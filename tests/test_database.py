@@ -100,6 +100,19 @@ def test_a_locked_database_says_so_in_time(file, monkeypatch):
     store.close()
 
 
+def test_a_full_disk_costs_the_unit_and_nothing_before(file):
+    store = open_store(str(file))
+    match_id = open_match(store)
+    store.append(match_id, [record(0)])
+    with database.writing(store._engine) as connection:  # the pool hands out this connection again
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 4}")
+    with pytest.raises(UserError, match=r"arena\.db: the disk is full: free some space"):
+        store.append(match_id, [record(sample) for sample in range(1, 50)])
+    assert store.settled(match_id) == {0}
+    store.close()
+
+
 def test_a_damaged_file_is_no_traceback(file):
     store = open_store(str(file))
     store.append(open_match(store), [record(sample) for sample in range(50)])

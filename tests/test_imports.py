@@ -13,7 +13,7 @@ ROOT = Path(arena.__file__).parent
 PLUGINS, COMMAND_LINE = {"plugins"}, {"cli"}
 PLAYING = {"access", "contracts", "foolbox_model", "gradients", "ledger", "match", "registry", "testing", "worker"}
 RUNNING = {"config", "executors", "tournament"}
-STORING = {"database", "migrations", "schema", "store", "views"}
+STORING = {"blobs", "database", "migrations", "schema", "store", "views"}
 SHOWING = {"formats", "leaderboard", "published"}
 
 FORBIDDEN = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -13,8 +14,8 @@ from arena.errors import UserError
 from arena.scaffold import new_plugin
 
 
-@pytest.mark.parametrize("name", ["my-attack", "none"])
-def test_a_new_plugin_installs_and_passes_its_own_test_and_the_kit(tmp_path, name):
+def test_a_new_plugin_installs_and_passes_its_own_test_and_the_kit(tmp_path):
+    name = "my-attack"
     made = arena("plugins", "new", name, plugins=tmp_path, cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     package = tmp_path / f"arena-attack-{name}"
@@ -32,6 +33,15 @@ def test_a_new_plugin_installs_and_passes_its_own_test_and_the_kit(tmp_path, nam
     ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout
     assert "1 passed" in ran.stdout
+
+
+@pytest.mark.parametrize("name", ["none", "x", "class", "a-2nd-one"])
+def test_any_good_name_gives_a_module_that_works(tmp_path, monkeypatch, name):
+    package = new_plugin(name, tmp_path)
+    monkeypatch.syspath_prepend(package)
+    classes = []
+    importlib.import_module(package.name.replace("-", "_")).register_attacks(classes.append)
+    assert [cls.name for cls in classes] == [name]
 
 
 @pytest.mark.parametrize("name", ["", "My-Attack", "my_attack", "1st", "-x", "x-", "a--b", "../up", "a b", "a\n"])

@@ -104,7 +104,7 @@ def test_a_damaged_image_is_named(store, file, damage):
     match_id = open_match(store)
     store.append(match_id, [record(5), record(6)])
     sql(file, "UPDATE result SET adversarial = ? WHERE sample = 6", damage)
-    for read in (lambda: list(store.adversarials()), lambda: store.results(adversarials=True)):
+    for read in (lambda: list(store.evidence()), lambda: store.results(adversarials=True)):
         with pytest.raises(UserError, match=f"match {match_id}, sample 6"):
             read()
     assert len(store.results()) == 2
@@ -196,12 +196,14 @@ def test_the_tables_refuse_what_has_no_meaning(store, file, statement):
         sql(file, statement)
 
 
-def test_adversarials_come_with_all_that_verification_needs(store):
+def test_evidence_comes_with_all_that_verification_needs(store):
     old, new = defense(weights="old"), defense(weights="new")
     for identity in (old, new):
         store.append(open_match(store, defense=identity), [record(4, distance=0.5, linf=0.1), record(5, "not_found")])
-    stored = list(store.adversarials())
-    assert [kept.defense for kept in stored] == [old, new]
+        store.append(open_match(store, defense=identity), [record(6, "misclassified")])
+    stored = list(store.evidence())
+    assert [kept.defense for kept in stored] == [old, old, new, new]
+    assert [kept.sample for kept in stored] == [4, 6, 4, 6] and stored[1].adversarial is None
     kept = stored[0]
     assert (kept.conditions, kept.attack, kept.norm) == (MNIST | {"seed": 0}, "boundary", "l2")
     assert (kept.sample, kept.label, kept.adversarial_label, kept.status) == (4, 1, 3, "found")
@@ -232,10 +234,12 @@ def test_a_reader_sees_whole_units_while_a_writer_appends(store, file):
 
     thread = threading.Thread(target=read)
     thread.start()
-    for first in range(0, 30 * unit, unit):
-        store.append(match_id, [record(sample, "not_found") for sample in range(first, first + unit)])
-    done.set()
-    thread.join()
+    try:
+        for first in range(0, 30 * unit, unit):
+            store.append(match_id, [record(sample, "not_found") for sample in range(first, first + unit)])
+    finally:
+        done.set()
+        thread.join()
     reader.close()
     assert len(set(counts)) > 2  # it read while units came in
     assert counts == sorted(counts)

@@ -164,6 +164,35 @@ def test_built_in_defenses_pass(name):
     assert report.ok, str(report)
 
 
+@pytest.mark.parametrize("name", sorted(set(registry().names("attack")) - {"boundary"}))  # it takes 40 s
+def test_built_in_attacks_pass(name):
+    report = check_plugin(name)
+    assert report.ok, str(report)
+
+
+class Spendthrift(arena.Attack):
+    """Walks back along the gradient, after it asked about the later rows more often."""
+
+    name, norm, needs = "spendthrift", "l2", "gradient"
+
+    def run(self, target, x, y, rng):
+        again = torch.arange(len(x)).repeat_interleave(11 * torch.arange(len(x)))
+        target.labels(x[again], index=again)
+        slope = target.gradient(x, torch.nn.CrossEntropyLoss(reduction="none"))
+        slope = slope / slope.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        for length in torch.linspace(4, 0, 200):
+            target.labels((x + length * slope).clamp(0, 1))
+        return target.best
+
+
+@pytest.mark.parametrize("budget", [None, 210])
+def test_samples_whose_budgets_end_at_different_times_are_not_coupled(budget):
+    report = check_attack(Spendthrift(), budget=budget)
+    assert report.ok, str(report)
+    (rows,) = [finding for finding in report.findings if finding.check == "rows"]
+    assert "deterministic: alone as in a batch" in rows.message
+
+
 def test_unknown_plugins_are_named_with_the_close_ones():
     with pytest.raises(UserError, match="unknown plugin 'nearest-nieghbor'; did you mean nearest-neighbor"):
         check_plugin("nearest-nieghbor")

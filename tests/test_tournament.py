@@ -9,9 +9,9 @@ import sys
 import time
 
 import pytest
+from plugin_packages import arena
 
 from arena.tournament import unit_seed
-from tests.plugin_packages import arena, hostile_plugins  # noqa: F401
 
 SETTINGS = """
 [tournament]
@@ -20,8 +20,8 @@ chunk = 4
 defenses = ["cnn", "binary-cnn"]
 attacks = ["gaussian-noise", "fgsm", "pointwise-l0"]
 [attack.gaussian-noise]
-repetitions = 2
-steps = 10
+restarts = 2
+epsilons = 20
 [attack.pointwise-l0]
 restarts = 1
 samples = 4
@@ -134,6 +134,8 @@ timeout = 8
 budget = 50
 defenses = [{defenses}]
 attacks = [{attacks}]
+[attack.fgsm]
+budget = 5000
 [run]
 memory = 3
 """
@@ -170,7 +172,7 @@ HOSTILE = {
 }
 
 
-def test_a_hostile_attack_costs_its_own_unit_and_is_reported(hostile_plugins, tmp_path):  # noqa: F811
+def test_a_hostile_attack_costs_its_own_unit_and_is_reported(hostile_plugins, tmp_path):
     settings(tmp_path, hostile([*HOSTILE, "fgsm"]))
     played = run(tmp_path, "--workers", 2, plugins=hostile_plugins)
     assert played.returncode == 1 and "Traceback" not in played.stderr
@@ -184,7 +186,7 @@ def test_a_hostile_attack_costs_its_own_unit_and_is_reported(hostile_plugins, tm
     assert [status for status, _ in outcomes["fgsm"]] == ["found"] * 4
 
 
-def test_a_hostile_defense_costs_its_own_units(hostile_plugins, tmp_path):  # noqa: F811
+def test_a_hostile_defense_costs_its_own_units(hostile_plugins, tmp_path):
     settings(tmp_path, hostile(["fgsm"], ["cnn", "nan-scores", "wrong-shape-scores", "raises-at-load"]))
     played = run(tmp_path, "--workers", 2, plugins=hostile_plugins)
     assert played.returncode == 1 and "Traceback" not in played.stderr
@@ -193,7 +195,17 @@ def test_a_hostile_defense_costs_its_own_units(hostile_plugins, tmp_path):  # no
     assert statuses == {("cnn", "found"), ("nan-scores", "error"), ("wrong-shape-scores", "error")}
 
 
-def test_what_failed_is_played_again(hostile_plugins, tmp_path):  # noqa: F811
+def test_what_a_plugin_does_to_its_process_ends_with_its_unit(hostile_plugins, tmp_path):
+    settings(tmp_path, hostile(["seeds-global", "patches-torch", "remembers", "clean-image", "fgsm"]))
+    assert run(tmp_path, "--workers", 1, plugins=hostile_plugins).returncode == 0
+    labels = {(row[2], row[4]) for row in rows_of(tmp_path) if row[1] != "patches-torch"}
+    assert len(labels) == 4  # one decision for each clean sample, whoever came before
+    assert {row[6] for row in rows_of(tmp_path) if row[1] == "remembers"} == {"not_found"}
+    lied = arena("verify", plugins=hostile_plugins, cwd=tmp_path)
+    assert lied.returncode == 1 and all("patches-torch" in line for line in lied.stdout.splitlines()[:-1])
+
+
+def test_what_failed_is_played_again(hostile_plugins, tmp_path):
     settings(tmp_path, hostile(["exits", "clean-image"]))
     assert run(tmp_path, plugins=hostile_plugins).returncode == 1
     again = run(tmp_path, plugins=hostile_plugins)

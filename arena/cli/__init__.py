@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from arena.config import default_db, wants_traceback
+from arena.environment import default_db, wants_traceback
 from arena.errors import UserError
 from arena.record import NORMS
 
@@ -70,7 +70,7 @@ def leaderboard(db: str | None, norm: Any, by: Any, cross_norm: bool, form: Any)
 @cli.command()
 @db_option
 def verify(db: str | None) -> int:
-    """Check every stored adversarial again, from its bytes: box, decision and distances. Exit code 1 if one fails."""
+    """Check every adversarial and misclassified sample again, from its bytes. Exit code 1 if one does not hold."""
     from arena.store import open_store
     from arena.verify import verify_store
 
@@ -78,7 +78,7 @@ def verify(db: str | None) -> int:
         report = verify_store(store)
     for line in report.failures:
         print(line)
-    print(f"{report.checked} adversarials checked, {len(report.failures)} failures")
+    print(f"{report.checked} rows checked, {len(report.failures)} failures")
     return 1 if report.failures else 0
 
 

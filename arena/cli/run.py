@@ -51,7 +51,7 @@ def _play(plan: Plan, store: Store, workers: Workers, console: Console) -> list[
             if played.failure:
                 failures.append(played.failure)
                 console.print(f"[red]failed:[/red] {played.failure.what}: {played.failure.reason}", highlight=False)
-            progress.update(bar, advance=1, left=f"about {clock.minutes:.0f} min left")
+            progress.update(bar, advance=1, left=str(clock))
     return failures
 
 
@@ -71,8 +71,8 @@ class _TimeLeft:
         cost[0] += seconds
         cost[1] += len(unit.samples)
 
-    @property
-    def minutes(self) -> float:
+    def __str__(self) -> str:
         rates = {match: seconds / samples for match, (seconds, samples) in self._spent.items()}
         typical = sum(rates.values()) / len(rates)
-        return sum(left * rates.get(match, typical) for match, left in self._left.items()) / self._workers / 60
+        seconds = sum(left * rates.get(match, typical) for match, left in self._left.items()) / self._workers
+        return f"about {seconds / 60:.0f} min left" if seconds > 120 else f"about {seconds:.0f} s left"

@@ -11,7 +11,7 @@ import platformdirs
 import torch
 from torch import Tensor
 
-from arena import config
+from arena import environment
 from arena.data import idx, sources
 from arena.errors import UserError
 from arena.files import write_atomically
@@ -129,7 +129,7 @@ def verify(name: str = "mnist") -> Path:
 
 def data_folder() -> Path:
     """The folder of all data sets: ARENA_DATA, or `arena` in the user's cache folder."""
-    return config.data_folder() or platformdirs.user_cache_path("arena")
+    return environment.data_folder() or platformdirs.user_cache_path("arena")
 
 
 def _dataset(name: str) -> Dataset:

@@ -25,7 +25,7 @@ from arena.testing.report import Report, describe
 
 SAMPLES = 6  # images in the batch; each is also attacked alone
 SAME = 0.01  # distances under equal draws agree to 1 %: another batch size rounds differently
-SIMILAR = 2.0  # factor (median) within which they agree under other draws
+SIMILAR = 2.0  # factor (median) within which they agree otherwise
 SMALL_BUDGET = 5  # queries
 
 
@@ -175,7 +175,7 @@ def _reproducible(report: Report, first: _Trial, second: _Trial) -> bool:
 
 def _rows_independent(report: Report, batch: _Trial, bench: _Bench, x: Tensor, others: Tensor) -> None:
     """A deterministic attack finds for each sample alone what it finds in a batch. A random one finds the same when
-    the other rows are replaced; if even the draws depend on those, similar distances alone."""
+    the other rows are replaced. Where the draws depend on those, the distances are similar."""
     deterministic = _equal(batch, bench.run(x, seed=1))
     if not deterministic:
         half = len(x) // 2
@@ -183,14 +183,15 @@ def _rows_independent(report: Report, batch: _Trial, bench: _Bench, x: Tensor, o
         if bool((_ratio(batch.distance[:half], mixed[:half]) - 1).abs().max() <= SAME):
             report.add("rows", True, "random: a row's result does not change with the other rows")
             return
-    alone = torch.cat([bench.run(row, seed=seed).distance for seed, row in enumerate(x.split(1))])
+    trials = [bench.run(row, seed=seed) for seed, row in enumerate(x.split(1))]
+    alone = torch.cat([trial.distance for trial in trials])
     ratio = _ratio(batch.distance, alone)
     if deterministic:
         passed, message = bool((ratio - 1).abs().max() <= SAME), "deterministic: alone as in a batch"
     else:
         middle = _median(ratio)
         passed = 1 / SIMILAR <= middle <= SIMILAR
-        message = f"random: in a batch {middle:.2f} x the distance alone (median)"
+        message = f"similar: in a batch {middle:.2f} x the distance alone (median)"
     pairs = ", ".join(f"{a:.4g} / {b:.4g}" for a, b in zip(alone.tolist(), batch.distance.tolist(), strict=True))
     report.add("rows", passed, message if passed else f"distances alone / in a batch differ: {pairs}")
 

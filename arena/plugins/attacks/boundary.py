@@ -1,0 +1,62 @@
+"""The Boundary Attack (Brendel et al. 2018): a random walk along the decision boundary towards the clean image."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from arena import settings
+from arena.access import Target
+from arena.contracts import Attack
+from arena.distances import distance, per_row, project
+from arena.plugins.attacks.directions import unit
+from arena.plugins.attacks.search import candidates, walk_back
+from arena.plugins.attacks.starts import uniform_noise
+
+TOWARDS = 0.02  # the step towards the clean image, as a share of the step around it
+SUCCESS_RATE = 0.2  # of proposals; steps grow above it and shrink below
+ADAPTATION = 0.2  # logarithmic rate of that
+
+
+class Boundary(Attack):
+    """Foolbox's version draws one noise for the whole batch, drops the batch if one start fails, and needs a thousand
+    steps before it adapts; this one adapts at every step, which reaches the same distances with a fifth of the queries.
+    """
+
+    name = "boundary"
+    norm = "l2"
+    needs = "decision"
+
+    class Settings(settings.Settings):
+        """steps: proposals, one query each; step_size: of the first, relative to the distance; draws: noises tried
+        as starting points."""
+
+        steps: int = Field(25_000, gt=0)
+        step_size: float = Field(0.1, gt=0)
+        draws: int = Field(100, gt=0)
+
+    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+        target.labels(uniform_noise(target, x, y, self.settings.draws, rng))
+        walk_back(target, x, y)
+        index = target.best_distance.isfinite().nonzero().flatten()
+        clean, image, y = x[index], target.best[index], y[index]
+        step = torch.full_like(y, self.settings.step_size, dtype=x.dtype)
+        for _ in range(self.settings.steps if len(index) else 0):
+            proposed = propose(clean, image, step, rng)
+            success = target.labels(proposed, index) != y
+            closer = success & (distance("l2", proposed, clean) < distance("l2", image, clean))
+            image = torch.where(per_row(closer, x), proposed, image)
+            step = (step * torch.exp(ADAPTATION * (success.to(step.dtype) - SUCCESS_RATE))).clamp(max=1)
+        return candidates(target, x)
+
+
+def propose(clean: Tensor, image: Tensor, step: Tensor, rng: torch.Generator) -> Tensor:
+    """From each image [n, ...] a step around its clean one, `step` [n] times their distance, then one inwards."""
+    offset = image - clean
+    length, outwards = per_row(distance("l2", image, clean), clean), unit(offset)
+    noise = torch.randn(clean.shape, generator=rng).to(clean.device)
+    noise = unit(noise - outwards * per_row((noise * outwards).flatten(1).sum(1), clean))
+    step = per_row(step, clean)
+    around = (clean + length * unit(outwards + step * noise)).clamp(0, 1)
+    return project("l2", around, clean, (length * (1 - TOWARDS * step)).flatten()).clamp(0, 1)
