@@ -1,0 +1,56 @@
+// What one instruction set offers: work on one class and a run of points, single-threaded. kernels.cpp cuts the tasks.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "geometry.h"
+
+namespace arena {
+
+// An array of rows of floats, `stride` floats apart.
+template <class T>
+struct Rows {
+  T* data;
+  std::ptrdiff_t stride;
+  ARENA_INLINE T* operator[](std::ptrdiff_t i) const { return data + i * stride; }
+};
+
+// The k best (score, index) pairs of one image so far, best first. NaN comes before every number, as in torch.min;
+// equal scores go by index.
+struct Best {
+  float* score;
+  std::int64_t* index;
+  int k;
+};
+
+struct Descent {
+  int steps;
+  float step_size, radius;
+};
+
+struct Kernels {
+  const char* name;
+  std::size_t packed_size;   // floats a class
+  std::size_t scratch_size;  // bytes a thread
+
+  void (*pack)(const float* folded, float* packed);
+  void (*decode)(const float* packed, Rows<const float> z, Rows<float> image, std::int64_t count, void* scratch);
+  void (*decode_back)(const float* packed, Rows<const float> z, Rows<const float> gradient, Rows<float> dz,
+                      std::int64_t count, void* scratch);
+  void (*sweep)(const float* packed, const float* latents, std::int64_t first, std::int64_t count,
+                Rows<const float> x, std::int64_t images, const Best* best, void* scratch);
+  void (*score_bank)(const float* bank, const float* latents, std::int64_t first, std::int64_t count,
+                     Rows<const float> x, std::int64_t images, const Best* best);
+  void (*descend)(const float* packed, Descent settings, Rows<const float> z0, Rows<const float> x, Rows<float> z,
+                  Rows<float> score, Rows<float> reconstruction, std::int64_t count, void* scratch);
+};
+
+// Whether (a, i) is better than (b, j).
+ARENA_INLINE bool better(float a, std::int64_t i, float b, std::int64_t j) {
+  const bool a_nan = a != a, b_nan = b != b;
+  if (a_nan || b_nan) return a_nan && (!b_nan || i < j);
+  return a < b || (a == b && i < j);
+}
+
+}  // namespace arena

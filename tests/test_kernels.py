@@ -1,0 +1,170 @@
+"""One body of tests for plain torch, every instruction set of the native build, and CUDA."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kernel_cases import decoder, exact_scores, images, latents
+from torch.testing import assert_close
+
+from arena import _native
+from arena.kernels import ops, reference
+
+BACKENDS = ["reference", "avx512", "avx2", "baseline", "cuda"]
+NATIVE_ONLY = "a promise of the native kernels; plain torch picks its products by size"
+RELATIVE = 1e-4  # the bound on scores
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    """The module whose functions run on this backend."""
+    if request.param == "reference":
+        yield reference
+        return
+    if request.param == "cuda":
+        pytest.skip("this build has no CUDA kernels")
+    if request.param not in _native.instruction_sets():
+        pytest.skip(f"this CPU has no {request.param}")
+    before = _native.instruction_set()
+    _native.set_instruction_set(request.param)
+    yield ops
+    _native.set_instruction_set(before)
+
+
+@pytest.mark.parametrize("kind", ["random", "released"])
+@pytest.mark.parametrize("points", [1, 7, 8000])
+@pytest.mark.parametrize("count", [0, 1, 3, 257])
+def test_sweep_finds_the_minimum(backend, kind, points, count):
+    classes = 1 if points == 8000 else 3
+    score, index = backend.latent_sweep(decoder(kind, classes), latents(points), images(count))
+    exact = exact_scores(kind, 1, 8000, 257)[:count] if classes == 1 else exact_scores(kind, 3, 7, 257)[:count]
+    exact = exact[..., :points]
+    assert score.shape == index.shape == (count, classes)
+    assert index.dtype == torch.int64
+    assert_close(score.double(), exact.amin(-1), rtol=RELATIVE, atol=0)
+    assert_close(exact.gather(-1, index[..., None])[..., 0], exact.amin(-1), rtol=RELATIVE, atol=0)
+
+
+@pytest.mark.parametrize("k", [1, 5, 8])
+def test_top_k_is_sorted_and_complete(backend, k):
+    exact = exact_scores("random", 3, 50, 5)
+    score, index = backend.latent_sweep(decoder("random", 3), latents(50), images(5), k)
+    assert score.shape == index.shape == (5, 3, k)
+    assert_close(score.double(), exact.sort(-1).values[..., :k], rtol=RELATIVE, atol=0)
+    assert all(len(set(row)) == k for row in index.flatten(0, 1).tolist())
+
+
+def test_equal_scores_go_to_the_lowest_index(backend):
+    z = latents(300)[:1].repeat(300, 1)
+    score, index = backend.latent_sweep(decoder("random", 2), z, images(3), 4)
+    assert (index == torch.arange(4)).all()
+    assert (score == score[..., :1]).all()
+
+
+def test_a_bank_gives_the_bits_of_the_sweep(backend):
+    if backend is reference:
+        pytest.skip(NATIVE_ONLY)
+    z, x = latents(41), images(6)
+    bank = backend.latent_bank(decoder("random", 3), z)
+    for k in (None, 3):
+        banked, swept = backend.bank_sweep(bank, z, x, k), backend.latent_sweep(decoder("random", 3), z, x, k)
+        assert all(torch.equal(a, b) for a, b in zip(banked, swept, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["random", "released"])
+@pytest.mark.parametrize("count", [0, 1, 3, 9])
+def test_decode_and_its_gradient(backend, kind, count):
+    z = latents(count * 2).view(count, 2, 8).requires_grad_()
+    exact_z = z.detach().double().requires_grad_()
+    weight = images(count * 2, seed=5).view(count, 2, 784) - 0.5
+    image = backend.decode(decoder(kind, 2), z)
+    exact = reference.decode(decoder(kind, 2).to(torch.float64), exact_z)
+    assert_close(image.double(), exact, rtol=0, atol=2e-5)
+    (image * weight).sum().backward()
+    (exact * weight).sum().backward()
+    scale = exact_z.grad.abs().amax() if count else 1
+    assert_close(z.grad / scale, exact_z.grad / scale, rtol=0, atol=1e-4, check_dtype=False)
+
+
+def test_gradient_in_float64():
+    exact = decoder("random", 2).to(torch.float64)
+    z = latents(4).double().view(2, 2, 8).requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: ops.decode(exact, z), z, fast_mode=True)
+
+
+@pytest.mark.parametrize("kind", ["random", "released"])
+@pytest.mark.parametrize(("count", "steps"), [(0, 50), (1, 50), (5, 50), (257, 2), (3, 1)])
+def test_descent_follows_the_reference(backend, kind, count, steps):
+    z0, x = latents(2 * count).view(count, 2, 8), images(count)
+    score, z, image = backend.latent_descent(decoder(kind, 2), z0, x, steps, reconstruct=True)
+    exact = reference.latent_descent(
+        decoder(kind, 2).to(torch.float64), z0.double(), x.double(), steps, reconstruct=True
+    )
+    assert_close(score.double(), exact[0], rtol=RELATIVE, atol=0)
+    assert_close(z.double(), exact[1], rtol=0, atol=2e-3)
+    assert_close(image.double(), exact[2], rtol=0, atol=2e-3)
+
+
+def test_descent_stays_in_the_ball_and_keeps_signs(backend):
+    z0 = torch.tensor([[[-6.0, 5.0, -4.0, 3.0, -6.0, 5.0, -4.0, 3.0]]])
+    _, z, image = backend.latent_descent(decoder("random", 1), z0, images(1), steps=2, radius=1.5)
+    assert image is None
+    assert_close(z.norm(), torch.tensor(1.5))
+    assert torch.equal(z.sign(), z0.sign())
+
+
+def test_rows_do_not_depend_on_their_batch_or_on_threads(backend):
+    if backend is reference:
+        pytest.skip(NATIVE_ONLY)
+    model, z, x, z0 = decoder("random", 3), latents(230), images(9), latents(27).view(9, 3, 8)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = [ops.latent_sweep(model, z, row[None])[0] for row in x]
+        refined = [ops.latent_descent(model, start[None], row[None], 3)[1] for start, row in zip(z0, x, strict=True)]
+        decoded = [ops.decode(model, start[None]) for start in z0]
+        torch.set_num_threads(3)
+        assert torch.equal(ops.latent_sweep(model, z, x)[0], torch.cat(alone))
+        assert torch.equal(ops.latent_descent(model, z0, x, 3)[1], torch.cat(refined))
+        assert torch.equal(ops.decode(model, z0), torch.cat(decoded))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_nan_and_inf_propagate(backend):
+    model, z, x = decoder("random", 2), latents(9), images(5)
+    clean_score, clean_index = backend.latent_sweep(model, z, x)
+    x[1, 300], x[3, 0] = torch.nan, torch.inf
+    score, index = backend.latent_sweep(model, z, x)
+    assert score[1].isnan().all() and (score[3] == torch.inf).all()
+    assert (index[[1, 3]] == 0).all()
+    others = [0, 2, 4]
+    assert_close(score[others], clean_score[others])
+    assert torch.equal(index[others], clean_index[others])
+    refined = backend.latent_descent(model, latents(10).view(5, 2, 8), x, 3)[0]
+    assert refined[1].isnan().all() and not refined[3].isfinite().any() and refined[others].isfinite().all()
+    z[4] = torch.nan
+    score, index = backend.latent_sweep(model, z, x)
+    assert score[others].isnan().all() and (index[others] == 4).all()
+    pair = z[3:5, None].expand(2, 2, 8).contiguous()
+    assert backend.decode(model, pair).isnan().any(-1).tolist() == [[False] * 2, [True] * 2]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(count=st.integers(0, 9), points=st.integers(1, 13), classes=st.integers(1, 3), data=st.data())
+def test_any_shape(count, points, classes, data):
+    k = data.draw(st.none() | st.integers(1, min(8, points)))
+    seed, name = data.draw(st.integers(0, 99)), data.draw(st.sampled_from(_native.instruction_sets()))
+    model, z, x = decoder("random", classes), latents(points, seed), images(count, seed)
+    before = _native.instruction_set()
+    _native.set_instruction_set(name)
+    try:
+        score, index = ops.latent_sweep(model, z, x, k)
+        expected, _ = reference.latent_sweep(model, z, x, k)
+        assert index.shape == score.shape
+        assert_close(score, expected, rtol=RELATIVE, atol=0)
+        assert ((index >= 0) & (index < points)).all()
+    finally:
+        _native.set_instruction_set(before)
