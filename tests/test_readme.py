@@ -39,8 +39,8 @@ def folder(tmp_path_factory, mnist):
 @pytest.mark.parametrize("query", [block for block in blocks("sh") if "sqlite3" in block])
 def test_the_queries_answer_in_the_bare_sqlite3(folder, query):
     answer = subprocess.run(query, shell=True, cwd=folder, capture_output=True, text=True, check=True)
-    assert answer.stderr == "" and "cnn" in answer.stdout or "linf" in answer.stdout
-    assert len(answer.stdout.splitlines()) > 3
+    assert answer.stderr == ""
+    assert len(answer.stdout.splitlines()) > 4  # more than the frame of an empty answer
 
 
 def test_the_notebook(folder, monkeypatch):
