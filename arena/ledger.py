@@ -24,7 +24,8 @@ class Closest:
         """Take over the rows x (of the samples `index`, which may repeat) that are closer than what is kept."""
         nearest = torch.full_like(self.distance, torch.inf).scatter_reduce(0, index, distances, "amin")
         improves = (distances == nearest[index]) & (distances < self.distance[index])
-        rows = {int(index[row]): int(row) for row in improves.nonzero().flatten().flip(0)}  # ties: the first row
+        better = improves.nonzero().flatten().flip(0)
+        rows = dict(zip(index[better].tolist(), better.tolist(), strict=True))  # of equally close rows the first
         if rows:
             samples = torch.tensor(list(rows), device=x.device)
             chosen = torch.tensor(list(rows.values()), device=x.device)
