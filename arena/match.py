@@ -17,7 +17,7 @@ from arena.contracts import Attack, Defense
 from arena.distances import distance
 from arena.errors import BudgetExhausted, PluginError, UserError
 from arena.ledger import Ledger, binarize
-from arena.record import NORMS, Record, Status
+from arena.record import NORMS, Norm, Record, Status
 
 
 def play(
@@ -141,9 +141,9 @@ def _faults(candidates: Tensor, x: Tensor) -> list[str | None]:
     return faults
 
 
-def _measured(norm: str, x: Tensor, images: Tensor, claims: Tensor) -> Tensor:
+def _measured(norm: Norm, x: Tensor, images: Tensor, claims: Tensor) -> Tensor:
     """Distances, float64 [B]; infinity where nothing is claimed."""
-    distances = distance(norm, images.double(), x.double())  # type: ignore[arg-type]
+    distances = distance(norm, images.double(), x.double())
     return torch.where(claims, distances, torch.inf)
 
 

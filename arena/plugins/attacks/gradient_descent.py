@@ -84,31 +84,31 @@ class FGSM(GradientDescent):
     norm = "linf"
 
 
-class L2BIM(GradientDescent):
-    """Basic Iterative Method (Kurakin et al. 2017), L2 form."""
-
-    name = "bim-l2"
-    norm = "l2"
+class Iterative(GradientDescent):
+    """Basic Iterative Method (Kurakin et al. 2017): short steps, a coarse grid."""
 
     class Settings(GradientDescent.Settings):
         steps: int = Field(10, gt=0)
         step_size: float = Field(0.2, gt=0)
-        max_epsilon: float = Field(10.0, gt=0)
         epsilons: int = Field(10, gt=0)
         bisections: int = Field(10, ge=0)
 
 
-class BIM(GradientDescent):
-    """Basic Iterative Method (Kurakin et al. 2017)."""
+class BIM(Iterative):
+    """Basic Iterative Method in its original norm."""
 
     name = "bim-linf"
     norm = "linf"
 
-    class Settings(GradientDescent.Settings):
-        steps: int = Field(10, gt=0)
-        step_size: float = Field(0.2, gt=0)
-        epsilons: int = Field(10, gt=0)
-        bisections: int = Field(10, ge=0)
+
+class L2BIM(Iterative):
+    """Basic Iterative Method, L2 form."""
+
+    name = "bim-l2"
+    norm = "l2"
+
+    class Settings(Iterative.Settings):
+        max_epsilon: float = Field(10.0, gt=0)
 
 
 class MIM(BIM):
