@@ -11,7 +11,9 @@ import pluggy
 import torch
 from torch import Tensor
 
+from arena.confidence import Calibration, confidence
 from arena.devices import resolve_device
+from arena.errors import UserError
 from arena.fingerprint import distribution_of, fingerprint
 from arena.record import Identity, Norm
 from arena.settings import Settings, parse_settings
@@ -59,12 +61,14 @@ class Defense(_Plugin):
     `gradient` says how `scores` can be differentiated with respect to the images: not at all, by autograd,
     or by autograd through a straight-through estimator. `binary_threshold` is set by a defense whose
     decision depends on `x >= binary_threshold` alone. `batch_size` is the most images that a query asks about at
-    once: it bounds memory, and small networks are fastest on small batches.
+    once: it bounds memory, and small networks are fastest on small batches. `calibration` turns scores into
+    confidences; None if the weights have none.
     """
 
     gradient: ClassVar[Gradient] = "none"
     binary_threshold: ClassVar[float | None] = None
     batch_size: ClassVar[int] = 128
+    calibration: Calibration | None = None
 
     def __init__(self, weights: str | Path | None = None, device: str = "cpu", **settings: Any) -> None:
         self.weights = weights
@@ -77,6 +81,22 @@ class Defense(_Plugin):
 
         Deterministic, and no row depends on another. The highest logit is the decision.
         """
+
+    def confidence(self, x: Tensor) -> Tensor:
+        """p(c | x) = (exp(alpha l_c) + eta) / sum_k (exp(alpha l_k) + eta) for the scores l (paper, equation 4).
+
+        x: images, float32 [B, 1, 28, 28] in [0, 1] on `self.device`. Returns [B, classes] in [0, 1]; rows sum to one.
+        Differentiable with respect to x where `scores` is.
+
+        Raises:
+            UserError: the defense has no `calibration`.
+        """
+        if self.calibration is None:
+            raise UserError(
+                f"defense {self.name} has no calibration of its confidence: use weights with the model card that "
+                "`arena train` wrote beside them, or set calibration = arena.confidence.calibrate(scores, y)"
+            )
+        return torch.cat([confidence(self.scores(part), self.calibration) for part in x.split(self.batch_size)])
 
 
 class Attack(_Plugin):

@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from arena.confidence import Calibration
 from arena.errors import UserError
 from arena.files import write_atomically
 
@@ -32,10 +33,33 @@ class ModelCard:
     accuracy: dict[str, float]  # split -> share of images that the model classifies correctly
     torch: str  # version
     sha256: str | None = None  # of the weights file; None if there is none
+    confidence: dict[str, float] | None = None  # alpha and eta of equation 4
 
     def save(self, path: Path) -> None:
         """Write the card as JSON. Raises UserError if that fails."""
         write_atomically(path, (json.dumps(asdict(self), indent=2) + "\n").encode())
+
+
+def load_calibration(weights: Path) -> Calibration | None:
+    """The calibration on the model card PATH.json beside `weights`, PATH.safetensors.
+
+    None if there is no card, it has no calibration, or it is of other weights. A model without weights (there is no
+    such file) has a card without SHA-256.
+
+    Raises:
+        UserError: the card is damaged.
+    """
+    card = weights.with_suffix(".json")
+    if not card.exists():
+        return None
+    try:
+        content = json.loads(card.read_bytes())
+        sha256 = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None
+        if content.get("sha256") != sha256 or content.get("confidence") is None:
+            return None
+        return Calibration(**content["confidence"])
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"model card {card} is damaged; restore it, or delete it to go without confidence") from error
 
 
 def save_weights(module: nn.Module, path: Path) -> str:

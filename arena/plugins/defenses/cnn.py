@@ -10,7 +10,7 @@ from torch import Tensor
 
 from arena.contracts import Defense, Gradient
 from arena.models import cnn
-from arena.models.weights import ZOO, load_weights
+from arena.models.weights import ZOO, load_calibration, load_weights
 
 
 class CNN(Defense):
@@ -26,7 +26,9 @@ class CNN(Defense):
     def __init__(self, weights: str | Path | None = None, device: str = "cpu", **settings: Any) -> None:
         super().__init__(weights, device, **settings)
         self.network = cnn.CNN(binary_threshold=self.binary_threshold)
-        load_weights(self.network, weights or ZOO / f"{self.name}.safetensors")
+        path = Path(weights or ZOO / f"{self.name}.safetensors")
+        load_weights(self.network, path)
+        self.calibration = load_calibration(path)
         self.network.eval().requires_grad_(False).to(self.device)
         # A fifth faster on a CPU; torch's type stubs do not know it.
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -11,6 +11,7 @@ from arena.contracts import Defense
 from arena.data import load_data
 from arena.errors import UserError
 from arena.models import nearest_neighbor
+from arena.models.weights import ZOO, load_calibration
 
 
 class NearestNeighbor(Defense):
@@ -28,6 +29,7 @@ class NearestNeighbor(Defense):
         if weights is not None:
             raise UserError(f"{self.name} takes no weights, it is the training set itself: remove {weights}")
         self.network = nearest_neighbor.NearestNeighbor(*load_data("mnist", "train")).to(self.device)
+        self.calibration = load_calibration(ZOO / f"{self.name}.safetensors")
 
     def scores(self, x: Tensor) -> Tensor:
         return self.network(x)
