@@ -11,7 +11,7 @@ from torch import Tensor
 from arena.contracts import ACCESS_LEVELS, Defense, Needs
 from arena.distances import per_row
 from arena.errors import AccessDenied, PluginError
-from arena.gradients import Autograd, Differences, Source
+from arena.gradients import Autograd, Differences, ExactScores, Source
 from arena.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -149,7 +149,8 @@ def evaluate(defense: Defense, x: Tensor, rows: int | None = None) -> Tensor:
 
 def checked_scores(defense: Defense, x: Tensor) -> Tensor:
     """The defense's logits [N, classes]; raises PluginError if they are anything else, or not finite."""
-    scores = defense.scores(x)
+    exact = x.requires_grad and defense.gradient == "exact"
+    scores = ExactScores.apply(x, defense) if exact else defense.scores(x)
     if scores.ndim != 2 or len(scores) != len(x):
         raise PluginError(f"defense {defense.name} returned scores of shape {tuple(scores.shape)} for {len(x)} images")
     if not bool(scores.isfinite().all()):

@@ -58,8 +58,8 @@ class _Plugin(ABC):
 class Defense(_Plugin):
     """A classifier under evaluation.
 
-    `gradient` says how `scores` can be differentiated with respect to the images: not at all, by autograd,
-    or by autograd through a straight-through estimator. `binary_threshold` is set by a defense whose
+    `gradient` says how `scores` can be differentiated with respect to the images: not at all, by autograd, by autograd
+    through a straight-through estimator, or exactly, by `score_gradient`. `binary_threshold` is set by a defense whose
     decision depends on `x >= binary_threshold` alone. `batch_size` is the most images that a query asks about at
     once: it bounds memory, and small networks are fastest on small batches. `calibration` turns scores into
     confidences; None if the weights have none.
@@ -97,6 +97,14 @@ class Defense(_Plugin):
                 "`arena train` wrote beside them, or set calibration = arena.confidence.calibrate(scores, y)"
             )
         return torch.cat([confidence(self.scores(part), self.calibration) for part in x.split(self.batch_size)])
+
+    def score_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, classes] and their gradients [B, classes, 1, 28, 28] with respect to the images x.
+
+        For a defense that declares `gradient = "exact"`: one whose score is a minimum knows the gradient of that score
+        (envelope theorem) where autograd cannot go.
+        """
+        raise NotImplementedError(f"defense {self.name} has no exact gradient")
 
 
 class Attack(_Plugin):

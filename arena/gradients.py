@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from arena.contracts import Defense
 from arena.distances import per_row
 from arena.errors import BudgetExhausted
 
@@ -22,7 +23,7 @@ class Source(Protocol):
 
 
 class Autograd:
-    """The defense's own gradient, true or straight-through, through the graph that `ask` builds."""
+    """The defense's own gradient, by autograd, straight-through or exact, through the graph that `ask` builds."""
 
     def __init__(self, ask: Ask, bill: Callable[[Tensor], Tensor | None]) -> None:
         self._ask, self._bill = ask, bill
@@ -38,6 +39,21 @@ class Autograd:
             return gradient if paid is None else gradient * per_row(paid, x)
 
         return scores.detach(), product
+
+
+class ExactScores(torch.autograd.Function):
+    """A defense's `scores`, with the gradients that its `score_gradient` knows."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, defense: Defense) -> Tensor:
+        scores, gradients = defense.score_gradient(x)
+        ctx.save_for_backward(gradients)
+        return scores
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:
+        (gradients,) = ctx.saved_tensors
+        return torch.einsum("nc,nc...->n...", cotangents[0], gradients), None
 
 
 class Differences:

@@ -57,14 +57,15 @@ def test_the_seed_decides_the_bytes(small: None, tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from arena.models import train as training
+from arena.models.recipes import classifier
 from tests.test_training import few
-distort, calls = training.shift_and_rotate, []
+distort, calls = classifier.shift_and_rotate, []
 def killer(*arguments):
     calls.append(1)
     if len(calls) == 13:  # in the second epoch of 8 steps
         os.kill(os.getpid(), signal.SIGKILL)
     return distort(*arguments)
-training.load_data, training.shift_and_rotate = few, killer
+training.load_data, classifier.shift_and_rotate = few, killer
 training.train("cnn", epochs=3, out=sys.argv[1], quiet=True)
 """
 
@@ -93,7 +94,7 @@ def test_a_checkpoint_that_does_not_fit_is_one_line(small: None, tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "cnm"}, "known: cnn, binary-cnn, nearest-neighbor"),
+        ({"name": "cnm"}, "did you mean cnn"),
         ({"name": "cnn", "epochs": 0}, "give 1 or more"),
         ({"name": "nearest-neighbor", "epochs": 3}, "no epochs"),
     ],

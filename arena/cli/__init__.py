@@ -137,23 +137,54 @@ def verify_data(dataset: str) -> None:
     print(f"{dataset}: all hashes agree")
 
 
+weights_options = [
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+    click.option("--out", type=click.Path(path_type=Path), default=Path(), help="Folder for weights and model card."),
+    click.option("--quiet", is_flag=True, help="No progress bar."),
+]
+
+
+def with_weights_options(command: Any) -> Any:
+    """The options of commands that write weights."""
+    for option in weights_options:
+        command = option(command)
+    return command
+
+
 @cli.command()
 @click.argument("name")
-@click.option("--device", default="auto", show_default=True)
 @click.option("--epochs", type=click.IntRange(min=1))
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path(), help="Folder for weights, model card and checkpoints."
-)
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@with_weights_options
 def train(name: str, out: Path, **options: Any) -> None:
-    """Train a model by its recipe; a killed training continues from its last checkpoint."""
+    """Train abs, binary-abs, cnn, binary-cnn, madry or substitute by its recipe.
+
+    A killed training continues from its last checkpoint.
+    """
     from arena.models.train import train
 
-    card = train(name, out=out, **options)
+    _describe(train(name, out=out, **options), out)
+
+
+@cli.command("import")
+@click.argument("name")
+@click.argument("source", type=click.Path(path_type=Path))
+@with_weights_options
+def import_(name: str, source: Path, out: Path, **options: Any) -> None:
+    """Convert SOURCE, a checkpoint for the defense NAME, to safetensors with a model card.
+
+    For abs and binary-abs SOURCE may be the folder of the authors' released checkpoints.
+    """
+    from arena.importer import import_weights
+
+    _describe(import_weights(name, source, out=out, **options), out)
+
+
+def _describe(card: Any, out: Path) -> None:
+    """Say what a new model card says."""
     scores = ", ".join(f"{split} {score:.2%}" for split, score in card.accuracy.items())
-    weights = out / f"{name}.safetensors" if card.sha256 else "the training set itself"
-    print(f"{name}: accuracy {scores}; weights: {weights}; model card: {out / name}.json")
+    weights = out / f"{card.name}.safetensors" if card.sha256 else "the training set itself"
+    print(f"{card.name}: accuracy {scores}; weights: {weights}; model card: {out / card.name}.json")
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -48,17 +48,35 @@ class NearestNeighbor(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, classes] of the images x, float32 [B, 1, 28, 28]; scratch memory does not grow with B."""
-        x = x.flatten(1)
+        return torch.cat([-offsets.norm(dim=2) for offsets in self._offsets(x.flatten(1))])
+
+    @torch.no_grad()
+    def score_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The same logits and their gradients [B, classes, 1, 28, 28], the unit vectors towards the nearest prototypes.
+
+        That of a minimum is that of what attains it (envelope theorem). Zero, a subgradient, at a prototype itself.
+        """
+        offsets = torch.cat(list(self._offsets(x.flatten(1))))
+        distances = offsets.norm(dim=2, keepdim=True)
+        gradients = offsets.div_(-distances.clamp_min(torch.finfo(x.dtype).tiny))
+        return -distances[:, :, 0], gradients.view(len(x), -1, *x.shape[1:])
+
+    def _offsets(self, x: Tensor) -> Iterator[Tensor]:
+        """From the nearest prototype of each class to each of the images x [B, 784]: [n, classes, 784] at a time."""
         if not len(x):
-            return x.new_empty(0, len(self.sizes))
+            yield x.new_empty(0, len(self.sizes), x.shape[1])
+            return
         radius = (x - x[0]).norm(dim=1).max()
         if radius <= _CLOSE:
             pool = self._near(x[0], radius)
         elif len(x) <= _ROWS:
             pool = self._all
         else:
-            return torch.cat([self.forward(half) for half in x.tensor_split(2)])
-        return torch.cat([-self._distances(rows, pool, self._ranks(rows, pool)) for rows in x.split(_ROWS)])
+            for half in x.tensor_split(2):
+                yield from self._offsets(half)
+            return
+        for rows in x.split(_ROWS):
+            yield self._offsets_from(pool, rows, self._ranks(rows, pool))
 
     @property
     def _all(self) -> Pool:
@@ -71,17 +89,17 @@ class NearestNeighbor(nn.Module):
         half the squared distance, and so the rank, exceeds the least by at most ((d + 2 radius)^2 - d^2) / 2.
         """
         ranks = self._ranks(center.unsqueeze(0), self._all)
-        d = self._distances(center.unsqueeze(0), self._all, ranks)[0]
+        d = self._offsets_from(self._all, center.unsqueeze(0), ranks)[0].norm(dim=1)
         slack = 2 * radius * (d + radius) + _ROUNDING
         near = [rank[0] <= rank.min() + more for rank, more in zip(ranks, slack, strict=True)]
         kept = torch.cat(near).nonzero()[:, 0]
         return Pool(self.prototypes[kept], self.half_norms[kept], [int(of_class.sum()) for of_class in near])
 
-    def _distances(self, x: Tensor, pool: Pool, ranks: Sequence[Tensor]) -> Tensor:
-        """Distance [B, classes] of the images x [B, 784] to the prototype of each class that ranks least."""
+    def _offsets_from(self, pool: Pool, x: Tensor, ranks: Sequence[Tensor]) -> Tensor:
+        """The images x [B, 784] less the prototype of each class that ranks least: [B, classes, 784]."""
         sizes = torch.tensor(pool.sizes, device=x.device)
         nearest = torch.stack([of_class.argmin(dim=1) for of_class in ranks], dim=1)
-        return (x.unsqueeze(1) - pool.images[sizes.cumsum(0) - sizes + nearest]).norm(dim=2)
+        return x.unsqueeze(1) - pool.images[sizes.cumsum(0) - sizes + nearest]
 
     def _ranks(self, x: Tensor, pool: Pool) -> Sequence[Tensor]:
         """For each class [B, prototypes of the class]: ||x - s||^2 / 2 up to a term that s is not in.

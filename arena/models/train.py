@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.progress import Progress
 from torch import Tensor
-from torch.nn import functional
 
+from arena.confidence import calibrate
 from arena.data import data_hash, load_data
 from arena.devices import resolve_device
 from arena.errors import UserError
 from arena.files import write_atomically
-from arena.models.augment import shift_and_rotate
-from arena.models.cnn import CNN
+from arena.models.analysis_by_synthesis import AnalysisBySynthesis, Inference, InferenceSettings
 from arena.models.nearest_neighbor import NearestNeighbor
-from arena.models.weights import ModelCard, save_weights
+from arena.models.recipes import RECIPES, Recipe
+from arena.models.scaling import line_search
+from arena.models.weights import ModelCard, load_weights, save_weights
+from arena.settings import did_you_mean
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """Adam on the cross entropy of augmented images, the learning rate following one cycle.
-
-    The paper (appendix A.5) gives loss and optimiser only; the other numbers are ours.
-    """
-
-    binary_threshold: float | None = None
-    epochs: int = 12
-    batch_size: int = 128
-    max_learning_rate: float = 3e-3
-    shift: float = 2.0  # pixels
-    rotation: float = 10.0  # degrees
-
-
-RECIPES = {"cnn": Recipe(), "binary-cnn": Recipe(binary_threshold=0.5)}
-NAMES = (*RECIPES, "nearest-neighbor")
+NAMES = (*RECIPES, "binary-abs", "nearest-neighbor")
+SPLITS = ("train", "test")
+BINARY_THRESHOLD = 0.5  # of Binary ABS (paper, section 3)
 
 
 def train(
@@ -56,6 +45,7 @@ def train(
     """Train the model `name` and write `out`/NAME.safetensors and its model card `out`/NAME.json.
 
     A killed run continues from the last whole epoch (`out`/checkpoints) and ends with the same weights.
+    binary-abs scales the autoencoders of `out`/abs.safetensors, which are trained first if they are not there.
     nearest-neighbor has nothing to train, its weights are the data set: only the card is written.
 
     Args:
@@ -70,16 +60,23 @@ def train(
         UserError: an unknown name, a number of epochs that cannot be, or a folder that cannot be written to.
     """
     if name not in NAMES:
-        raise UserError(f"no recipe {name!r}; known: {', '.join(NAMES)}")
+        raise UserError(f"no recipe {name!r}; {did_you_mean(name, list(NAMES))}")
+    if epochs is not None and epochs < 1:
+        raise UserError(f"{epochs} epochs train nothing; give 1 or more")
     out, device = Path(out), str(resolve_device(device))
     if name == "nearest-neighbor":
         if epochs is not None:
             raise UserError("nearest-neighbor has no epochs: it is the training set itself; leave them out")
         return _describe_nearest_neighbor(out, device)
-    recipe = replace(RECIPES[name], epochs=RECIPES[name].epochs if epochs is None else epochs)
-    if recipe.epochs < 1:
-        raise UserError(f"{recipe.epochs} epochs train nothing; give 1 or more")
+    if name == "binary-abs":
+        if not (out / "abs.safetensors").exists():
+            train("abs", epochs=epochs, seed=seed, device=device, out=out, quiet=quiet)
+        return _scale_autoencoders(out, device)
+    recipe = RECIPES[name] if epochs is None else replace(RECIPES[name], epochs=epochs)
+    return _train(name, recipe, seed, device, out, quiet)
 
+
+def _train(name: str, recipe: Recipe, seed: int, device: str, out: Path, quiet: bool) -> ModelCard:
     x, y = load_data("mnist", "train")
     identity: dict[str, Any] = {"name": name, "recipe": asdict(recipe), "seed": seed, "torch": str(torch.__version__)}
     with _single_thread(), Progress(disable=quiet, transient=True) as progress:
@@ -88,9 +85,10 @@ def train(
         task = progress.add_task(name, total=recipe.epochs * steps, completed=run.epoch * steps)
         while run.epoch < recipe.epochs:
             run.one_epoch(x, y, lambda: progress.advance(task))
-        sha256 = save_weights(run.model, out / f"{name}.safetensors")
-        scores = {split: accuracy(run.model.eval(), *load_data("mnist", split), device) for split in ("train", "test")}
-    card = ModelCard(**identity, data=_data(), accuracy=scores, sha256=sha256)
+    sha256 = save_weights(run.model, out / f"{name}.safetensors")
+    classifier = recipe.classifier(run.model.eval())
+    scores = {split: logits(classifier, load_data("mnist", split)[0], device) for split in SPLITS}
+    card = _card(scores, **identity, sha256=sha256, device=device, seconds=round(run.seconds))
     card.save(out / f"{name}.json")
     run.checkpoint.unlink(missing_ok=True)
     return card
@@ -102,14 +100,13 @@ class _Run:
     def __init__(
         self, recipe: Recipe, seed: int, device: str, images: int, checkpoint: Path, identity: dict[str, Any]
     ) -> None:
-        self.recipe, self.seed, self.checkpoint, self.identity = recipe, seed, checkpoint, identity
+        self.recipe, self.seed, self.device = recipe, seed, device
+        self.checkpoint, self.identity = checkpoint, identity
         self.steps_per_epoch = -(-images // recipe.batch_size)
-        self.epoch = 0
+        self.epoch, self.seconds = 0, 0.0
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = CNN(binary_threshold=recipe.binary_threshold)
-        # Channels last is up to a third faster on a CPU; torch's type stubs do not know it.
-        self.model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.model = recipe.build().to(device)
         self.optimizer = torch.optim.Adam(self.model.parameters())
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, recipe.max_learning_rate, total_steps=recipe.epochs * self.steps_per_epoch
@@ -121,20 +118,28 @@ class _Run:
         """Pass once over the images x and labels y, then write the checkpoint."""
         # Epochs draw from generators of their own, so that a resumed run draws what an unbroken one does.
         rng = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        device = next(self.model.parameters()).device
+        started = time.monotonic()
         self.model.train()
         for rows in torch.randperm(len(x), generator=rng).split(self.recipe.batch_size):
-            batch = shift_and_rotate(x[rows], self.recipe.shift, self.recipe.rotation, rng)
             self.optimizer.zero_grad()
-            functional.cross_entropy(self.model(batch.to(device)), y[rows].to(device)).backward()
+            with self._precision():
+                loss = self.recipe.loss(self.model, x[rows], y[rows], self.epoch, rng)
+            loss.backward()
             self.optimizer.step()
             self.schedule.step()
             advance()
         self.epoch += 1
-        state = {"identity": self.identity, "epoch": self.epoch}
+        self.seconds += time.monotonic() - started
+        state = {"identity": self.identity, "epoch": self.epoch, "seconds": self.seconds}
         buffer = io.BytesIO()
         torch.save(state | {name: part.state_dict() for name, part in self._parts.items()}, buffer)
         write_atomically(self.checkpoint, buffer.getvalue())
+
+    def _precision(self) -> torch.autocast:
+        """bfloat16 where the recipe bears it and the hardware is fast at it."""
+        kind = torch.device(self.device).type
+        fast = kind == "cuda" or torch.backends.cpu.get_cpu_capability() == "AVX512"
+        return torch.autocast(kind, torch.bfloat16, enabled=self.recipe.bfloat16 and fast)
 
     def _resume(self) -> None:
         if not self.checkpoint.exists():
@@ -145,32 +150,57 @@ class _Run:
             raise UserError(f"cannot read checkpoint {self.checkpoint}; delete it to start over") from error
         if state["identity"] != self.identity:
             raise UserError(f"checkpoint {self.checkpoint} is of another recipe or torch; delete it to start over")
-        self.epoch = state["epoch"]
+        self.epoch, self.seconds = state["epoch"], state["seconds"]
         for name, part in self._parts.items():
             part.load_state_dict(state[name])
+
+
+def _scale_autoencoders(out: Path, device: str) -> ModelCard:
+    model = AnalysisBySynthesis()
+    load_weights(model, out / "abs.safetensors")
+    infer = Inference(model.to(device).eval().decoder, InferenceSettings())
+
+    def explain(x: Tensor) -> Tensor:
+        return infer((x >= BINARY_THRESHOLD).to(x.dtype)).score
+
+    found = {split: logits(explain, load_data("mnist", split)[0], device) for split in SPLITS}
+    model.cpu().scales.copy_(line_search(found["train"], load_data("mnist", "train")[1]))
+    sha256 = save_weights(model, out / "binary-abs.safetensors")
+    recipe = {
+        "scaled": hashlib.sha256((out / "abs.safetensors").read_bytes()).hexdigest(),
+        "binary_threshold": BINARY_THRESHOLD,
+    }
+    scores = {split: model.logits(score) for split, score in found.items()}
+    card = _card(scores, name="binary-abs", recipe=recipe, seed=None, torch=str(torch.__version__), sha256=sha256)
+    card.save(out / "binary-abs.json")
+    return card
 
 
 def _describe_nearest_neighbor(out: Path, device: str) -> ModelCard:
     x, y = load_data("mnist", "train")
     recipe = {"prototypes": len(x), "distance": "l2"}
-    score = accuracy(NearestNeighbor(x, y).to(device), *load_data("mnist", "test"), device)
-    card = ModelCard("nearest-neighbor", recipe, None, _data(), {"test": score}, str(torch.__version__))
+    scores = logits(NearestNeighbor(x, y).to(device), load_data("mnist", "test")[0], device)
+    card = _card({"test": scores}, name="nearest-neighbor", recipe=recipe, seed=None, torch=str(torch.__version__))
     card.save(out / "nearest-neighbor.json")
     return card
 
 
 @torch.no_grad()
-def accuracy(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, device: str = "cpu") -> float:
-    """Share of the images x, float32 [N, 1, 28, 28], that `model` assigns the labels y, int64 [N]."""
-    correct = [
-        (model(images.to(device)).argmax(1).cpu() == labels).sum()
-        for images, labels in zip(x.split(500), y.split(500), strict=True)
-    ]
-    return int(sum(correct)) / len(x)
+def logits(model: Callable[[Tensor], Tensor], x: Tensor, device: str = "cpu") -> Tensor:
+    """What `model` answers to the images x, float32 [N, 1, 28, 28]: [N, classes], on the CPU."""
+    return torch.cat([model(images.to(device)).cpu() for images in x.split(500)])
 
 
-def _data() -> dict[str, str]:
-    return {f"mnist {split}": data_hash("mnist", split) for split in ("train", "test")}
+def _card(scores: dict[str, Tensor], **facts: Any) -> ModelCard:
+    """The card of a model that gives these logits to the images of each split."""
+    labels = {split: load_data("mnist", split)[1] for split in scores}
+    accuracy = {split: int((scores[split].argmax(1) == labels[split]).sum()) / len(labels[split]) for split in scores}
+    data = {f"mnist {split}": data_hash("mnist", split) for split in SPLITS}
+    try:
+        confidence = asdict(calibrate(scores["test"], labels["test"]))
+    except UserError:  # too few epochs for a median confidence of 0.9
+        confidence = None
+    return ModelCard(data=data, accuracy=accuracy, confidence=confidence, **facts)
 
 
 @contextmanager

@@ -34,6 +34,8 @@ class ModelCard:
     torch: str  # version
     sha256: str | None = None  # of the weights file; None if there is none
     confidence: dict[str, float] | None = None  # alpha and eta of equation 4
+    device: str | None = None  # on which it was trained
+    seconds: int | None = None  # that the training took
 
     def save(self, path: Path) -> None:
         """Write the card as JSON. Raises UserError if that fails."""
@@ -71,13 +73,12 @@ def save_weights(module: nn.Module, path: Path) -> str:
 
 
 def load_weights(module: nn.Module, path: str | Path) -> None:
-    """Load `path` into `module`: safetensors, or a state dict that torch saved (without running any code of it).
+    """Load the file `path` into `module`. Raises UserError as `read_tensors` and `fill` do."""
+    fill(module, read_tensors(path), path)
 
-    Raises:
-        UserError: the file is missing, damaged, no weights at all, or those of another architecture.
-    """
-    path = Path(path)
-    tensors = _read(path)
+
+def fill(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
+    """Put `tensors`, which came from `path`, into `module`. Raises UserError if they are of another architecture."""
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     for name, shape in expected.items():
@@ -95,7 +96,13 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
 _REMEDY = "give a file that `arena train` wrote for this defense"
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file: safetensors, or a state dict that torch saved (without running any code of it).
+
+    Raises:
+        UserError: the file is missing, damaged or no weights at all.
+    """
+    path = Path(path)
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)

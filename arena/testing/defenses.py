@@ -9,6 +9,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from arena.access import checked_scores
 from arena.contracts import Defense, Gradient
 from arena.distances import per_row
 from arena.testing.linear import LinearDefense
@@ -101,14 +102,14 @@ def _binary(report: Report, defense: Defense, x: Tensor, scores: Tensor, toleran
 
 def _gradient(report: Report, defense: Defense, x: Tensor) -> None:
     """The declared gradient of (best score - second best) at images inside the box."""
-    if defense.gradient not in ("autograd", "straight-through"):
-        report.add("gradient", True, f"declared {defense.gradient!r}: not checked")
+    if defense.gradient == "none":
+        report.add("gradient", True, "declared 'none': not checked")
         return
     x = 0.1 + 0.8 * x  # room for finite differences
     best = _quiet(defense, x).topk(2).indices
 
     def lead(images: Tensor) -> Tensor:
-        top = defense.scores(images).gather(1, best)
+        top = checked_scores(defense, images).gather(1, best)
         return top[:, 0] - top[:, 1]
 
     with torch.enable_grad():
@@ -116,7 +117,7 @@ def _gradient(report: Report, defense: Defense, x: Tensor) -> None:
         gradient = torch.autograd.grad(lead(images).sum(), images)[0]
     if not (gradient.isfinite().all() and gradient.flatten(1).any(1).all()):
         report.add("gradient", False, f"declared {defense.gradient!r}, but it is zero or not finite for some image")
-    elif defense.gradient == "straight-through":
+    elif defense.gradient == "straight-through" or defense.binary_threshold is not None:
         report.add("gradient", True, "straight-through: finite and not zero")
     else:
         off = _deviation(lead, x, gradient)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from arena.contracts import Defense, hookimpl
+from arena.plugins.defenses.abs import ABS
+from arena.plugins.defenses.binary_abs import BinaryABS
 from arena.plugins.defenses.binary_cnn import BinaryCNN
 from arena.plugins.defenses.cnn import CNN
+from arena.plugins.defenses.madry import Madry
 from arena.plugins.defenses.nearest_neighbor import NearestNeighbor
 
 
 @hookimpl
 def register_defenses(register: Callable[[type[Defense]], None]) -> None:
-    for defense in (CNN, BinaryCNN, NearestNeighbor):
+    for defense in (CNN, BinaryCNN, NearestNeighbor, Madry, BinaryABS, ABS):
         register(defense)

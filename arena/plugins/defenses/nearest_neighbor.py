@@ -22,6 +22,7 @@ class NearestNeighbor(Defense):
     """
 
     name = "nearest-neighbor"
+    gradient = "exact"
     batch_size = 2048  # the images of an estimated gradient together: they share their candidates
 
     def __init__(self, weights: str | Path | None = None, device: str = "cpu", **settings: Any) -> None:
@@ -33,3 +34,6 @@ class NearestNeighbor(Defense):
 
     def scores(self, x: Tensor) -> Tensor:
         return self.network(x)
+
+    def score_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network.score_gradient(x)

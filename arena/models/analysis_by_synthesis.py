@@ -1,0 +1,104 @@
+"""Analysis by synthesis: the class whose autoencoder explains an image best (paper, section 3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from arena import settings
+from arena.kernels.decoder import LATENT, PIXELS, Decoder
+from arena.kernels.ops import bank_sweep, latent_bank, latent_descent, latent_sweep
+from arena.kernels.policy import choose, free_memory
+from arena.models.vae import VAE
+
+BATCHES = 1000  # that the same points will be scored against: a defense is asked again and again
+
+
+class AnalysisBySynthesis(nn.Module):
+    """The weights: a VAE for each class, and the factor gamma of each class's score (ones but for Binary ABS)."""
+
+    vaes: Sequence[VAE]
+    scales: Tensor
+
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__()
+        self.vaes = nn.ModuleList(VAE() for _ in range(classes))  # type: ignore[assignment]
+        self.register_buffer("scales", torch.ones(classes))
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoders, batch norm folded in."""
+        return Decoder.from_modules([vae.Decoder for vae in self.vaes])
+
+    def logits(self, score: Tensor) -> Tensor:
+        """-gamma_c f_c / 784, as in the released implementation, from the scores f_c [B, C] of `Inference`."""
+        return -self.scales * score / PIXELS
+
+
+class InferenceSettings(settings.Settings):
+    """points: latent points scored for each class; dismissed: share of the drawn points that is left out, the least
+    likely ones; seed: of the draw; steps, lr, radius: of Adam from the best point (the last step evaluates only), which
+    stays within `radius` of the origin."""
+
+    points: int = Field(8000, ge=1)
+    dismissed: float = Field(0.1, ge=0, lt=1)
+    seed: int = Field(0, ge=0)
+    steps: int = Field(50, ge=1)
+    lr: float = Field(0.05, gt=0)
+    radius: float = Field(5.0, gt=0)
+
+
+class Explanation(NamedTuple):
+    """How each class explains each image: F_c(x, z) at the best z found, z itself, and G_c(z)."""
+
+    score: Tensor  # [B, C], lower is better
+    z: Tensor  # [B, C, 8]
+    image: Tensor  # [B, C, 784]
+
+
+class Inference:
+    """The minimum over z of F_c(x, z) = ||x - G_c(z)||^2 + ||z||^2 / 2 for every class (paper, equation 3).
+
+    The best of the fixed points is refined by gradient descent. Deterministic, and no image depends on another.
+    """
+
+    def __init__(self, decoder: Decoder, how: InferenceSettings) -> None:
+        self._decoder, self._how = decoder, how
+        self._latents = draw_latents(how).to(decoder.folded.device)
+
+    def __call__(self, x: Tensor) -> Explanation:
+        """Explanations of the images x, float32 [B, 1, 28, 28]."""
+        x = x.flatten(1).contiguous()
+        bank = self._bank
+        if bank is None:
+            _, index = latent_sweep(self._decoder, self._latents, x)
+        else:
+            _, index = bank_sweep(bank, self._latents, x)
+        how = self._how
+        score, z, image = latent_descent(
+            self._decoder, self._latents[index], x, how.steps, how.lr, how.radius, reconstruct=True
+        )
+        assert image is not None
+        return Explanation(score, z, image)
+
+    @cached_property
+    def _bank(self) -> Tensor | None:
+        """The points decoded, where memory allows to keep them."""
+        decoder = self._decoder
+        way = choose(decoder.classes, len(self._latents), BATCHES, free_memory(decoder.folded.device))
+        return latent_bank(decoder, self._latents) if way == "bank" else None
+
+
+def draw_latents(how: InferenceSettings) -> Tensor:
+    """The points [points, 8] of highest density among more draws from the prior, shared by all classes and images."""
+    drawn = torch.randn(
+        math.ceil(how.points / (1 - how.dismissed)), LATENT, generator=torch.Generator().manual_seed(how.seed)
+    )
+    kept = drawn.square().sum(1).argsort(stable=True)[: how.points]
+    return drawn[kept.sort().values].contiguous()

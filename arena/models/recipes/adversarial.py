@@ -1,0 +1,43 @@
+"""madry: cross entropy on adversarial images, those of a single step at first, then those of projected descent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from arena.models.madry import Madry
+from arena.models.pgd import linf_pgd
+
+
+@dataclass(frozen=True)
+class AdversarialTraining:
+    """Madry et al. 2018 train on PGD alone (40 steps of 0.01), which takes a CPU days.
+
+    Ours begins with single-step images from a random start (Wong et al. 2020: one step of 1.25 epsilon) and finishes
+    with fewer and longer steps of PGD. `--epochs` shortens or lengthens the second part.
+    """
+
+    epochs: int = 26
+    single_step_epochs: int = 8
+    epsilon: float = 0.3
+    steps: int = 10
+    step_size: float = 0.06
+    batch_size: int = 128
+    max_learning_rate: float = 1e-3
+    bfloat16: bool = True
+
+    def build(self) -> Madry:
+        return Madry().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def loss(self, model: Madry, x: Tensor, y: Tensor, epoch: int, rng: torch.Generator) -> Tensor:
+        device = next(model.parameters()).device
+        single = epoch < self.single_step_epochs
+        steps, step_size = (1, 1.25 * self.epsilon) if single else (self.steps, self.step_size)
+        x = linf_pgd(model, x.to(device), y.to(device), self.epsilon, step_size, steps, rng)
+        return functional.cross_entropy(model(x), y.to(device))
+
+    def classifier(self, model: Madry) -> Madry:
+        return model.eval()

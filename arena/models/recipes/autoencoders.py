@@ -1,0 +1,44 @@
+"""abs: one variational autoencoder a class, each trained on the images of its class alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from arena.kernels.decoder import LATENT
+from arena.models.analysis_by_synthesis import AnalysisBySynthesis, Inference, InferenceSettings
+
+
+@dataclass(frozen=True)
+class Autoencoders:
+    """Paper, appendix A.5: Adam, the weight of the KL divergence lowered from 10 to 1 over 50 epochs.
+
+    The other numbers are ours. A batch holds images of all classes; each autoencoder sees only those of its own.
+    """
+
+    classes: int = 10
+    epochs: int = 60
+    annealed: int = 50  # epochs
+    first_beta: float = 10.0
+    batch_size: int = 320
+    max_learning_rate: float = 3e-3
+    bfloat16: bool = True
+
+    def build(self) -> AnalysisBySynthesis:
+        return AnalysisBySynthesis(self.classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def loss(self, model: AnalysisBySynthesis, x: Tensor, y: Tensor, epoch: int, rng: torch.Generator) -> Tensor:
+        """The mean negative ELBO of the batch."""
+        device = model.scales.device
+        noise = torch.randn(len(x), LATENT, generator=rng).to(device)
+        x, y = x.to(device), y.to(device)
+        beta = 1 + (self.first_beta - 1) * max(0.0, 1 - epoch / self.annealed)
+        energies = [vae.free_energy(x[y == c], beta, noise[y == c]) for c, vae in enumerate(model.vaes)]
+        return torch.cat(energies).mean()
+
+    def classifier(self, model: AnalysisBySynthesis) -> Callable[[Tensor], Tensor]:
+        infer = Inference(model.decoder, InferenceSettings())
+        return lambda x: model.logits(infer(x).score)

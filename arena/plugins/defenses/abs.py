@@ -1,0 +1,59 @@
+"""Analysis by synthesis: robust because each class must explain the image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from arena.contracts import Defense
+from arena.kernels.decoder import PIXELS
+from arena.models.analysis_by_synthesis import AnalysisBySynthesis, Explanation, Inference, InferenceSettings
+from arena.models.released import read_released_abs
+from arena.models.weights import ZOO, fill, load_calibration, read_tensors
+
+
+class ABS(Defense):
+    """ABS of the paper (section 3). Its gradient is exact: f_c is a minimum over z, so its gradient is that at the best
+    z, with z held fixed (envelope theorem); the paper did without.
+
+    `weights` may also be the folder of the authors' released checkpoints.
+
+    Raises:
+        UserError: `weights` cannot be read, or are those of another architecture.
+    """
+
+    name = "abs"
+    gradient = "exact"
+    Settings = InferenceSettings
+
+    def __init__(self, weights: str | Path | None = None, device: str = "cpu", **settings: Any) -> None:
+        super().__init__(weights, device, **settings)
+        self.network = AnalysisBySynthesis()
+        path = Path(weights or ZOO / f"{self.name}.safetensors")
+        released = path.is_dir()
+        tensors = read_released_abs(path, self.binary_threshold is not None) if released else read_tensors(path)
+        fill(self.network, tensors, path)
+        self.calibration = load_calibration(path)
+        self.network.eval().requires_grad_(False).to(self.device)
+        self._infer = Inference(self.network.decoder, self.settings)
+
+    def scores(self, x: Tensor) -> Tensor:
+        return self.network.logits(self._explain(x).score)
+
+    def score_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        explanation = self._explain(x)
+        toward = explanation.image.view(len(x), -1, *x.shape[1:]) - self._seen(x)[:, None]
+        return self.network.logits(explanation.score), 2 / PIXELS * self.network.scales.view(-1, 1, 1, 1) * toward
+
+    def reconstructions(self, x: Tensor) -> Tensor:
+        """The image by which each class explains each of the images x, [B, classes, 1, 28, 28] in [0, 1]."""
+        return self._explain(x).image.view(len(x), -1, *x.shape[1:])
+
+    def _explain(self, x: Tensor) -> Explanation:
+        return self._infer(self._seen(x))
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """What the model sees of the images."""
+        return x if self.binary_threshold is None else (x >= self.binary_threshold).to(x.dtype)
