@@ -39,10 +39,13 @@ class RunSettings(Settings):
 
 
 class DefenseSettings(BaseModel):
-    """[defense.NAME]: `weights` replaces the shipped ones; all else is the defense's own settings."""
+    """[defense.NAME]: `weights` replaces the shipped ones; `samples` as in [tournament]; `attacks` are those of the
+    tournament that it is played against; all else is the defense's own settings."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     weights: str | None = None
+    samples: int | None = Field(None, gt=0)
+    attacks: tuple[str, ...] | Literal["all"] = "all"
 
     @property
     def own(self) -> dict[str, Any]:
@@ -87,6 +90,11 @@ class Config(Settings):
             }
         )
 
+    def for_match(self, defense: str, attack: str) -> AttackSettings:
+        """The section of the attack, with no more samples than that of the defense asks for."""
+        section, most = self.for_attack(attack), self.for_defense(defense).samples
+        return section.model_copy(update={"samples": min(section.samples, most)}) if most else section
+
 
 def load_config(file: Path | None = None, preset: str | None = None, **options: dict[str, Any]) -> Config:
     """Read a settings file (default: ./arena.toml, else the one that ships), lay `preset` and `options` over it.
@@ -94,18 +102,37 @@ def load_config(file: Path | None = None, preset: str | None = None, **options: 
     options: sections and keys as in the file, e.g. `tournament={"samples": 20}`; None values are left out.
     Raises UserError with one line for a missing, malformed or mistaken file and for an unknown preset.
     """
-    if file is None:
-        file = Path("arena.toml") if Path("arena.toml").exists() else DEFAULT_FILE
+    file = file or default_file()
     values = _read(file)
     presets = values.pop("preset", {})
     if preset is not None:
-        if preset not in presets:
-            raise UserError(f"{file}: unknown preset {preset!r}; {did_you_mean(preset, list(presets))}")
-        values = _merged(values, presets[preset])
+        values = _merged(values, _find(presets, preset, file))
     for section, keys in options.items():
         values = _merged(values, {section: {key: value for key, value in keys.items() if value is not None}})
     config = parse_settings(Config, values, str(file))
     return _with_absolute_weights(config, file.parent)
+
+
+def default_file() -> Path:
+    """The settings file in the current folder, else the one that ships."""
+    return Path("arena.toml") if Path("arena.toml").exists() else DEFAULT_FILE
+
+
+def describe_preset(file: Path, preset: str) -> list[str]:
+    """What `preset` sets, a line for each section: "attack.boundary: steps = 500"."""
+    lines = []
+    sections = [("", _find(_read(file).get("preset", {}), preset, file))]
+    for path, section in sections:
+        sections += [(f"{path}{key}.", value) for key, value in section.items() if isinstance(value, dict)]
+        if own := [f"{key} = {value}" for key, value in section.items() if not isinstance(value, dict)]:
+            lines.append(f"{path[:-1]}: {', '.join(own)}")
+    return lines
+
+
+def _find(presets: dict[str, Any], preset: str, file: Path) -> dict[str, Any]:
+    if preset not in presets:
+        raise UserError(f"{file}: unknown preset {preset!r}; {did_you_mean(preset, list(presets))}")
+    return presets[preset]
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def _conditions(config: Config, gathered: Field) -> dict[str, Any]:
 def _plan_match(
     config: Config, store: Store, result: Plan, tournament_id: int, defense: Identity, attack: Identity
 ) -> None:
-    section, tournament = config.for_attack(attack.name), config.tournament
+    section, tournament = config.for_match(defense.name, attack.name), config.tournament
     defense_id, attack_id = store.defense_id(defense), store.attack_id(attack)
     assert attack.norm is not None  # it is an attack's identity
     match_id = store.match_id(tournament_id, defense_id, attack_id, attack.norm, section.budget)

@@ -76,14 +76,17 @@ def gather_field() -> Field:
         raise UserError(f"samples = {tournament.samples}: {split} has {len(x)}")
     defenses = tuple(found.names("defense")) if tournament.defenses == "all" else tournament.defenses
     attacks = tuple(found.names("attack")) if tournament.attacks == "all" else tournament.attacks
-    for name in _config.defense:
+    for name, section in _config.defense.items():
         found.find("defense", name)
+        for attack in section.attacks if section.attacks != "all" else ():
+            found.find("attack", attack)
     for name in _config.attack:
         found.find("attack", name)
     pairs = frozenset(
         (defense, attack)
         for defense in defenses
         for attack in attacks
+        if _config.for_defense(defense).attacks == "all" or attack in _config.for_defense(defense).attacks
         if found.find("attack", attack).cls.applies_to(found.find("defense", defense).cls)
     )
     problems = tuple(f"{problem.package}: {problem.reason}" for problem in found.problems)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arena.config import Config, load_config
+from arena.config import Config, describe_preset, load_config
 from arena.errors import UserError
 
 
@@ -89,7 +89,26 @@ def test_unknown_presets_and_missing_files(written, tmp_path):
         load_config(tmp_path / "binary.toml")
 
 
-@given(samples=st.integers(1, 10**6), own=st.integers(1, 10**6))
-def test_an_attack_never_plays_more_samples_than_the_tournament(samples, own):
-    config = Config(tournament={"samples": samples}, attack={"a": {"samples": own}})
-    assert config.for_attack("a").samples == min(samples, own)
+@given(samples=st.integers(1, 10**6), own=st.integers(1, 10**6), others=st.integers(1, 10**6))
+def test_a_match_never_plays_more_samples_than_anyone_asks_for(samples, own, others):
+    config = Config(tournament={"samples": samples}, attack={"a": {"samples": own}}, defense={"d": {"samples": others}})
+    assert config.for_attack("a").samples == config.for_match("b", "a").samples == min(samples, own)
+    assert config.for_match("d", "a").samples == min(samples, own, others)
+    assert config.for_match("d", "b").samples == min(samples, others)
+
+
+def test_a_preset_tells_what_it_sets(tmp_path):
+    file = tmp_path / "arena.toml"
+    file.write_text("""
+        [preset.quick.tournament]
+        samples = 20
+        [preset.quick.attack]
+        boundary = { steps = 500, samples = 3 }
+        [preset.quick.defense.abs]
+        attacks = ["fgm"]
+    """)
+    assert describe_preset(file, "quick") == [
+        "tournament: samples = 20",
+        "attack.boundary: steps = 500, samples = 3",
+        "defense.abs: attacks = ['fgm']",
+    ]

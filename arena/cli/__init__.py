@@ -42,14 +42,16 @@ def run(
 
     Exit code 0: all played; 1: some units failed, they are listed; 2: bad usage or settings.
     """
-    from arena.cli.run import run_tournament
-    from arena.config import load_config
+    from arena.cli.run import run_tournament, say_preset
+    from arena.config import default_file, load_config
 
     names = {kind: options[kind] or None for kind in ("defenses", "attacks")}
     how = {key: options[key] for key in ("db", "device", "workers")}
-    return run_tournament(
-        load_config(config, preset, tournament={"samples": samples, "seed": seed, **names}, run=how), quiet
-    )
+    file = config or default_file()
+    settings = load_config(file, preset, tournament={"samples": samples, "seed": seed, **names}, run=how)
+    if preset and not quiet:
+        say_preset(file, preset)
+    return run_tournament(settings, quiet)
 
 
 @cli.command()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from contextlib import closing
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from arena import tournament
-from arena.config import Config
+from arena.config import Config, describe_preset
 from arena.executors import Workers, worker_count
 from arena.formats import render
 from arena.store import Store, open_store
@@ -36,6 +37,13 @@ def run_tournament(config: Config, quiet: bool) -> int:
     for failure in failures:
         print(f"failed: {failure.what}: {failure.reason}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def say_preset(file: Path, preset: str) -> None:
+    """Say how a preset differs from the settings that it is laid over."""
+    print(f"preset {preset} of {file}:", file=sys.stderr)
+    for line in describe_preset(file, preset):
+        print(f"  {line}", file=sys.stderr)
 
 
 def _play(plan: Plan, store: Store, workers: Workers, console: Console) -> list[Failure]:
