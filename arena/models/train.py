@@ -89,6 +89,7 @@ def _train(name: str, recipe: Recipe, seed: int, device: str, out: Path, quiet: 
     classifier = recipe.classifier(run.model.eval())
     scores = {split: logits(classifier, load_data("mnist", split)[0], device) for split in SPLITS}
     card = _card(scores, **identity, sha256=sha256, device=device, seconds=round(run.seconds))
+    card.accuracy.update(recipe.further_accuracies(run.model, *load_data("mnist", "test")))
     card.save(out / f"{name}.json")
     run.checkpoint.unlink(missing_ok=True)
     return card

@@ -37,6 +37,9 @@ class Recipe(Protocol):
     def classifier(self, model: Any) -> Callable[[Tensor], Tensor]:
         """The trained model as a defense uses it: images [B, 1, 28, 28] on its device to logits [B, classes]."""
 
+    def further_accuracies(self, model: Any, x: Tensor, y: Tensor) -> dict[str, float]:
+        """Accuracies of the trained model on its device that the card is to tell beside the clean ones."""
+
 
 RECIPES: dict[str, Recipe] = {
     "cnn": Classifier(),

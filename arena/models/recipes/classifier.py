@@ -36,3 +36,6 @@ class Classifier:
 
     def classifier(self, model: CNN) -> CNN:
         return model.eval()
+
+    def further_accuracies(self, model: CNN, x: Tensor, y: Tensor) -> dict[str, float]:
+        return {}
