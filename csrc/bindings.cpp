@@ -5,6 +5,9 @@
 
 #include "geometry.h"
 #include "operators.h"
+#ifdef ARENA_CUDA
+#include "cuda/bindings.h"
+#endif
 
 namespace py = pybind11;
 
@@ -21,7 +24,7 @@ T* at(Address address) {
 
 PYBIND11_MODULE(_native, m) {
   using Released = py::call_guard<py::gil_scoped_release>;
-  m.doc() = "Latent sweep and latent descent on CPU memory: addresses and sizes in, nothing out.";
+  m.doc() = "Latent sweep and latent descent on CPU memory, and in `cuda`, where built, on CUDA memory.";
   m.attr("FOLDED_SIZE") = arena::kFoldedSize;
 
   m.def("instruction_sets", &arena::instruction_sets, "Instruction sets that this CPU can run, best first.");
@@ -63,4 +66,8 @@ PYBIND11_MODULE(_native, m) {
     arena::descend(at(packed), at(z0), at(x), at(score), at(z), at(reconstruction), {images, classes, 0}, steps,
                    step_size, radius, threads);
   }, Released());
+
+#ifdef ARENA_CUDA
+  arena::cuda::bind(m.def_submodule("cuda"));
+#endif
 }

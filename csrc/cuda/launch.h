@@ -1,0 +1,90 @@
+// Runs bodies on a GPU. Every call of CUDA is checked.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "operators.h"
+#include "plan.h"
+
+namespace arena::cuda {
+
+inline void check(cudaError_t error, const char* what) {
+  if (error != cudaSuccess)
+    throw std::runtime_error(std::string("CUDA: ") + what + ": " + cudaGetErrorString(error));
+}
+
+inline int attribute(cudaDeviceAttr name, int device) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, name, device), "cannot ask the device for its properties");
+  return value;
+}
+
+// Makes `device` the current one for as long as this lives.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int device) {
+    check(cudaGetDevice(&before_), "no current device");
+    if (device != before_) check(cudaSetDevice(device), "cannot use the device");
+  }
+  ~DeviceGuard() { cudaSetDevice(before_); }
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
+#ifdef __CUDACC__
+
+struct BlockTeam {
+  template <class F>
+  ARENA_BODY void each(int items, F&& f) const {
+    for (int i = threadIdx.x; i < items; i += kThreads) f(i);
+    __syncthreads();
+  }
+};
+
+template <class Body>
+__global__ void __launch_bounds__(kThreads, 1) run_body(Body body) {
+  extern __shared__ Quad memory[];
+  const Place place{static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x), static_cast<int>(blockIdx.y)};
+  body(BlockTeam{}, reinterpret_cast<float*>(memory), place);
+}
+
+// The Runner of plan.h.
+class Gpu {
+ public:
+  explicit Gpu(Stream stream)
+      : processors(attribute(cudaDevAttrMultiProcessorCount, stream.device)),
+        two_points(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, stream.device) >= kBytesForTwo),
+        guard_(stream.device), stream_(reinterpret_cast<cudaStream_t>(stream.handle)) {}
+
+  template <class Body>
+  void operator()(const Body& body, int blocks, std::int64_t classes) const {
+    if (blocks == 0 || classes == 0) return;
+    constexpr int bytes = Body::shared * static_cast<int>(sizeof(float));
+    if (classes > 65535) throw std::invalid_argument("CUDA: more than 65535 classes");
+    check(cudaFuncSetAttribute(run_body<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+          "a block cannot have the shared memory that the kernel needs");
+    run_body<Body><<<dim3(blocks, static_cast<unsigned>(classes)), kThreads, bytes, stream_>>>(body);
+    check(cudaGetLastError(), "the kernel was not launched");
+  }
+
+  static constexpr int kBytesForTwo = 227 * 1024;
+  const int processors;
+  const bool two_points;
+
+ private:
+  const DeviceGuard guard_;
+  const cudaStream_t stream_;
+};
+
+static_assert(Sweep<2>::shared * sizeof(float) <= Gpu::kBytesForTwo);
+static_assert(Descend<2>::shared * sizeof(float) <= Gpu::kBytesForTwo);
+
+#endif
+
+}  // namespace arena::cuda
