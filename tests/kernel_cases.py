@@ -8,8 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from arena.kernels import reference
+from arena import _native
+from arena.kernels import ops, reference
 from arena.kernels.decoder import LATENT, LAYERS, PIXELS, Decoder
+
+if not hasattr(_native, "cuda"):
+    NO_CUDA = "this build has no CUDA kernels (no nvcc when it was built)"
+elif not torch.cuda.is_available():
+    NO_CUDA = "no GPU here: the CUDA kernels are compiled but not run"
+elif not _native.cuda.supports(torch.cuda.current_device()):
+    NO_CUDA = "the kernels do not run on this GPU"
+else:
+    NO_CUDA = ""
+needs_cuda = pytest.mark.skipif(bool(NO_CUDA), reason=NO_CUDA)
 
 WEIGHTS = Path(__file__).parents[2] / "shared" / "reference-weights"
 
@@ -60,3 +71,17 @@ def exact_scores(kind: str, classes: int, points: int, count: int) -> torch.Tens
     cross = x @ bank.flatten(0, 1).T
     squares = x.square().sum(1)[:, None] + bank.square().sum(2).flatten() - 2 * cross
     return squares.view(count, classes, points) + 0.5 * z.square().sum(1)
+
+
+class OnCuda:
+    """`ops` on the GPU, for arguments on the CPU and results back there."""
+
+    def __getattr__(self, name: str):
+        def run(*arguments, **keywords):
+            moved = [a.to("cuda") if isinstance(a, torch.Tensor | Decoder) else a for a in arguments]
+            results = getattr(ops, name)(*moved, **keywords)
+            if isinstance(results, torch.Tensor):
+                return results.cpu()
+            return tuple(result if result is None else result.cpu() for result in results)
+
+        return run

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from kernel_cases import decoder, images, latents, random_states
+from kernel_cases import decoder, images, latents, needs_cuda, random_states
 from torch import nn
 from torch.testing import assert_close
 
 from arena import _native
-from arena.data import load_data
 from arena.kernels import native, ops, policy, reference
 from arena.kernels.decoder import LAYERS, Decoder
 
@@ -64,15 +63,16 @@ def test_a_bad_argument_is_named(call, argument, value, error):
         CALLS[call](**{argument: value})
 
 
-def test_torch_accepts_the_operators():
-    z, x = torch.randn(3, 2, 8), images(3)
-    packed = MODEL.packed
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
+def test_torch_accepts_the_operators(device):
+    z, x, points = (tensor.to(device) for tensor in (torch.randn(3, 2, 8), images(3), latents(4)))
+    packed = MODEL.to(device).packed
     checks = [
         (native.decode, (packed, z.clone().requires_grad_())),
-        (native.decode_backward, (packed, z, torch.rand(3, 2, 784))),
-        (native.latent_bank, (packed, latents(4))),
-        (native.latent_sweep, (packed, latents(4), x, 2)),
-        (native.bank_sweep, (BANK, latents(4), x, 2)),
+        (native.decode_backward, (packed, z, torch.rand(3, 2, 784, device=device))),
+        (native.latent_bank, (packed, points)),
+        (native.latent_sweep, (packed, points, x, 2)),
+        (native.bank_sweep, (BANK.to(device), points, x, 2)),
         (native.latent_descent, (packed, z, x, 2, 0.05, 5.0, True)),
     ]
     for op, arguments in checks:
@@ -149,6 +149,8 @@ def test_the_sweep_needs_little_memory():
 @pytest.mark.slow
 def test_predictions_with_the_released_weights():
     """8889 points of which the densest 8000 stay, then 50 steps: at least 999 of 1000 labels as in plain torch."""
+    from arena.data import load_data  # its requirements are not those of the kernels: make gpu-check has few packages
+
     model = decoder("released", 10)
     x = load_data("mnist", "test")[0][:1000].flatten(1).contiguous()
     draws = latents(8889)

@@ -65,10 +65,10 @@ class Decoder:
 
     @cached_property
     def packed(self) -> Tensor:
-        """The weights in the native kernels' layout, made once for each decoder."""
-        from arena.kernels.native import pack
+        """The weights in the layout of its device's native kernels, made once for each decoder."""
+        from arena.kernels import cuda, native
 
-        return pack(self.folded)
+        return (cuda if self.folded.is_cuda else native).pack(self.folded)
 
     def layers(self, label: int) -> list[tuple[Tensor, Tensor, int]]:
         """(weight [in, out, k, k], bias [out], stride) of each layer of one class."""

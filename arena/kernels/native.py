@@ -1,6 +1,7 @@
 """torch.library operators over arena._native: tensors to addresses, and what torch must know of each operator.
 
-Inputs are as `ops` has checked them. `packed` is `Decoder.packed`; everything is contiguous float32 on the CPU.
+Inputs are as `ops` has checked them. `packed` is `Decoder.packed`; everything is contiguous float32 on the CPU. `cuda`
+adds the same operators on CUDA tensors.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def bank_sweep(bank: Tensor, latents: Tensor, x: Tensor, k: int) -> tuple[Tensor
 def latent_descent(
     packed: Tensor, z0: Tensor, x: Tensor, steps: int, lr: float, radius: float, reconstruct: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    score, z, image = _empty_descent(packed, z0, x, steps, lr, radius, reconstruct)
+    score, z, image = empty_descent(packed, z0, x, steps, lr, radius, reconstruct)
     images, classes = score.shape
     _native.descend(
         packed.data_ptr(), z0.data_ptr(), x.data_ptr(), score.data_ptr(), z.data_ptr(), image.data_ptr(),
@@ -76,7 +77,7 @@ def latent_descent(
 
 
 def _best_points(kernel, source: Tensor, latents: Tensor, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    score, index = _empty_best(source, latents, x, k)
+    score, index = empty_best(source, latents, x, k)
     kernel(
         source.data_ptr(), latents.data_ptr(), x.data_ptr(), score.data_ptr(), index.data_ptr(),
         len(x), len(source), len(latents), k, torch.get_num_threads(),
@@ -84,12 +85,12 @@ def _best_points(kernel, source: Tensor, latents: Tensor, x: Tensor, k: int) -> 
     return score, index
 
 
-def _empty_best(source: Tensor, latents: Tensor, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def empty_best(source: Tensor, latents: Tensor, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     shape = (x.shape[0], source.shape[0], k)
     return x.new_empty(shape), x.new_empty(shape, dtype=torch.int64)
 
 
-def _empty_descent(packed, z0, x, steps, lr, radius, reconstruct) -> tuple[Tensor, Tensor, Tensor]:
+def empty_descent(packed, z0, x, steps, lr, radius, reconstruct) -> tuple[Tensor, Tensor, Tensor]:
     images, classes = z0.shape[:2]
     pixels = (images, classes, PIXELS) if reconstruct else (0,)
     return z0.new_empty(images, classes), torch.empty_like(z0), z0.new_empty(pixels)
@@ -103,7 +104,7 @@ def _decode_gradient(ctx, gradient: Tensor) -> tuple[None, Tensor]:
 decode.register_fake(lambda packed, z: z.new_empty(*z.shape[:2], PIXELS))
 decode_backward.register_fake(lambda packed, z, gradient: torch.empty_like(z))
 latent_bank.register_fake(lambda packed, latents: latents.new_empty(packed.shape[0], latents.shape[0], PIXELS))
-latent_sweep.register_fake(_empty_best)
-bank_sweep.register_fake(_empty_best)
-latent_descent.register_fake(_empty_descent)
+latent_sweep.register_fake(empty_best)
+bank_sweep.register_fake(empty_best)
+latent_descent.register_fake(empty_descent)
 decode.register_autograd(_decode_gradient, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))

@@ -21,11 +21,13 @@ from arena.kernels import reference
 from arena.kernels.decoder import LATENT, PIXELS, Decoder
 
 try:
-    from arena.kernels import native
+    from arena.kernels import cuda, native
 except ImportError as error:
     _missing: ImportError | None = error
 else:
     _missing = None
+    if cuda.built:
+        cuda.register()
 
 MAX_K = 8
 
@@ -134,10 +136,12 @@ def _is_native(tensor: Tensor) -> bool:
         return False
     if _missing is not None:
         _say_once(f"arena._native cannot be loaded ({_missing}); plain torch instead, some 30 times slower")
-    elif tensor.device.type != "cpu":
-        _say_once(f"no native kernels on {tensor.device.type}; plain torch instead")
-    else:
+    elif tensor.device.type == "cpu" or (tensor.is_cuda and cuda.supports(tensor.device)):
         return True
+    elif tensor.is_cuda and not cuda.built:
+        _say_once("arena._native was built without CUDA; plain torch instead. With nvcc: ARENA_CUDA=1 pip install .")
+    else:
+        _say_once(f"no native kernels on {tensor.device}; plain torch instead")
     return False
 
 

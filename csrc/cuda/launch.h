@@ -27,14 +27,18 @@ class DeviceGuard {
  public:
   explicit DeviceGuard(int device) {
     check(cudaGetDevice(&before_), "no current device");
-    if (device != before_) check(cudaSetDevice(device), "cannot use the device");
+    changed_ = device != before_;
+    if (changed_) check(cudaSetDevice(device), "cannot use the device");
   }
-  ~DeviceGuard() { cudaSetDevice(before_); }
+  ~DeviceGuard() {
+    if (changed_) cudaSetDevice(before_);
+  }
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
 
  private:
   int before_ = 0;
+  bool changed_ = false;
 };
 
 #ifdef __CUDACC__

@@ -1,0 +1,102 @@
+"""The operators of `native` on CUDA tensors, where the build has CUDA code: `register` adds them.
+
+Everything is queued on torch's current stream of the tensors' device. Inputs are as `ops` has checked them.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from arena import _native
+from arena.kernels import native
+from arena.kernels.decoder import LATENT, PIXELS
+
+built = hasattr(_native, "cuda")
+
+
+@cache
+def supports(device: torch.device) -> bool:
+    """Whether this build has kernels for the GPU: compute capability 8.0 or later with 160 KB of shared memory."""
+    return built and _native.cuda.supports(_index(device))
+
+
+def pack(folded: Tensor) -> Tensor:
+    """[C, 23617] -> [C, _native.cuda.packed_size()], float32, on the device of `folded`."""
+    host = folded.detach().to("cpu", torch.float32).contiguous()
+    packed = host.new_empty(len(host), _native.cuda.packed_size())
+    _native.cuda.pack(host.data_ptr(), packed.data_ptr(), len(host))
+    return packed.to(folded.device)
+
+
+def register() -> None:
+    native.decode.register_kernel("cuda", _decode)
+    native.decode_backward.register_kernel("cuda", _decode_backward)
+    native.latent_bank.register_kernel("cuda", _latent_bank)
+    native.latent_sweep.register_kernel("cuda", _latent_sweep)
+    native.bank_sweep.register_kernel("cuda", _bank_sweep)
+    native.latent_descent.register_kernel("cuda", _latent_descent)
+
+
+def _decode(packed: Tensor, z: Tensor) -> Tensor:
+    images, classes = z.shape[:2]
+    image = z.new_empty(images, classes, PIXELS)
+    _queue(
+        _native.cuda.decode, packed, z, image, classes, images,
+        LATENT, classes * LATENT, PIXELS, classes * PIXELS,
+    )  # fmt: skip
+    return image
+
+
+def _decode_backward(packed: Tensor, z: Tensor, gradient: Tensor) -> Tensor:
+    dz = torch.empty_like(z)
+    _queue(_native.cuda.decode_back, packed, z, gradient, dz, *z.shape[:2])
+    return dz
+
+
+def _latent_bank(packed: Tensor, latents: Tensor) -> Tensor:
+    classes, points = len(packed), len(latents)
+    bank = latents.new_empty(classes, points, PIXELS)
+    _queue(_native.cuda.decode, packed, latents, bank, classes, points, 0, LATENT, points * PIXELS, PIXELS)
+    return bank
+
+
+def _latent_sweep(packed: Tensor, latents: Tensor, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    return _best_points(_native.cuda.sweep, packed, latents, x, k)
+
+
+def _bank_sweep(bank: Tensor, latents: Tensor, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    aligned = bank if bank.data_ptr() % 16 == 0 else bank.clone()  # read by 16 bytes
+    return _best_points(_native.cuda.score_bank, aligned, latents, x, k)
+
+
+def _latent_descent(
+    packed: Tensor, z0: Tensor, x: Tensor, steps: int, lr: float, radius: float, reconstruct: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    score, z, image = native.empty_descent(packed, z0, x, steps, lr, radius, reconstruct)
+    _queue(_native.cuda.descend, packed, z0, x, score, z, image, *score.shape, steps, lr, radius)
+    return score, z, image
+
+
+def _best_points(kernel, source: Tensor, latents: Tensor, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    score, index = native.empty_best(source, latents, x, k)
+    images, classes, points = len(x), len(source), len(latents)
+    lists = _native.cuda.sweep_lists(_index(x.device), classes, points)
+    keys = index.new_empty(lists, images, classes, k)
+    columns = x.T.contiguous()  # neighbouring threads take neighbouring images
+    _queue(kernel, source, latents, columns, keys, score, index, images, classes, points, k)
+    return score, index
+
+
+def _queue(kernel, *arguments: Tensor | float) -> None:
+    """Call with the device and stream in front and addresses for tensors."""
+    device = next(a.device for a in arguments if isinstance(a, Tensor))
+    stream = torch.cuda.current_stream(device).cuda_stream
+    plain = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
+    kernel(_index(device), stream, *plain)
+
+
+def _index(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index
