@@ -105,13 +105,13 @@ def _low_scores(bank: Tensor, latents: Tensor, x: Tensor, k: int | None) -> Tens
 
     The expanded square is a matrix product, but loses digits: it only rules points out, by more than all that rounding
     can do. A sum of n terms errs by at most n epsilon / 2 of their magnitudes (Higham 2002, section 3.1); two points
-    are compared, each by both forms, and 8 covers the steps around the sums.
+    are compared, each by both forms, and 8 covers the steps around the sums. Where NaN or infinity comes in, the slack
+    is not finite either and no point is ruled out.
     """
     half_norms = 0.5 * latents.square().sum(-1)
     norms = torch.linalg.vector_norm(bank, dim=-1)
     product = (x @ bank.flatten(0, 1).T).view(len(x), *norms.shape)
     rough = norms.square() + half_norms - 2 * product  # less ||x||^2, which every point has
-    rough = rough.nan_to_num_(nan=-torch.inf, posinf=torch.inf)  # NaN counts as lowest
     magnitude = (torch.linalg.vector_norm(x, dim=-1)[:, None] + norms.amax(-1)).square() + half_norms.amax()
     slack = 2 * (PIXELS + 8) * torch.finfo(x.dtype).eps * magnitude
     kth = rough.topk(min(k or 1, len(latents)), largest=False).values[..., -1]
