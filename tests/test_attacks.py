@@ -17,6 +17,15 @@ NOISE = {"epsilons": 50, "restarts": 2}
 POINTWISE = {"restarts": 3, "crossovers": 3}
 FEW_STEPS = {"steps": 3, "step_size": 0.5, "bisections": 3}
 
+GRADIENT = {
+    "fgm": ({}, 1.01, 1.25),
+    "fgsm": ({}, 1.01, 1.05),
+    "bim-l2": ({}, 1.01, 1.25),
+    "bim-linf": ({}, 1.01, 1.05),
+    "mim": ({}, 1.01, 1.05),
+    "deepfool-l2": ({}, 1.01, 1.25),
+    "deepfool-linf": ({}, 1.01, 1.25),
+}
 # Settings that make the attack cheap, and how many times the minimal distance its median may be: on linear scores, and
 # on linear scores of binarised pixels (there the optimum in L2 is itself a bound, up to one flip too low).
 ATTACKS = {
@@ -25,13 +34,9 @@ ATTACKS = {
     "boundary": ({"steps": 600}, 4, 4),
     "pointwise-l0": (POINTWISE, 2, 2),
     "pointwise-l2": (POINTWISE, 6, 8),
-    "fgm": ({}, 1.01, 1.25),
-    "fgsm": ({}, 1.01, 1.05),
-    "bim-l2": ({}, 1.01, 1.25),
-    "bim-linf": ({}, 1.01, 1.05),
-    "mim": ({}, 1.01, 1.05),
-    "deepfool-l2": ({}, 1.01, 1.25),
-    "deepfool-linf": ({}, 1.01, 1.25),
+    "latent-descent": ({}, 1.1, 1.3),
+    **GRADIENT,
+    **{f"{name}-exact": entry for name, entry in GRADIENT.items()},
     "fgm-ge": ({}, 1.01, 1.6),
     "fgsm-ge": ({}, 1.01, 1.05),
     "bim-l2-ge": (FEW_STEPS, 1.05, 1.4),
@@ -42,6 +47,59 @@ ATTACKS = {
 }
 SHARED = Path(__file__).parents[2] / "shared" / "reference-weights"
 with_reference_weights = pytest.mark.skipif(not SHARED.exists(), reason=f"{SHARED} is absent")
+
+
+class Exact:
+    """Knows its gradient; autograd does not."""
+
+    gradient = "exact"
+
+    def scores(self, x):
+        return super().scores(x.detach())
+
+    def score_gradient(self, x):
+        return self.scores(x), self.matrix.view(1, -1, 1, 28, 28).expand(len(x), -1, -1, -1, -1)
+
+
+class Prototypes:
+    """Takes every image for one of its own, the weights: all of one length, so that the linear score is highest for
+    the nearest."""
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        images = (0.5 + self.matrix).clamp(0, 1)
+        lengths = images.norm(dim=1, keepdim=True)
+        self.matrix = images * lengths.min() / lengths
+
+    def reconstructions(self, x):
+        return self.matrix.view(1, -1, 1, 28, 28).expand(len(x), -1, -1, -1, -1)
+
+    def sample_images(self, n, seed=0):
+        rng = torch.Generator().manual_seed(seed)
+        own = self.matrix[torch.randint(self.settings.classes, (n,), generator=rng)].view(n, 1, 28, 28)
+        x = own.lerp(torch.rand(own.shape, generator=rng), 0.2)
+        return x, self.scores(x).argmax(1)
+
+
+class ExactLinear(Exact, LinearDefense): ...
+
+
+class ExactBinaryLinear(Exact, BinaryLinearDefense): ...
+
+
+class LinearPrototypes(Prototypes, LinearDefense): ...
+
+
+class BinaryPrototypes(Prototypes, BinaryLinearDefense): ...
+
+
+def opponents(name):
+    """A linear defense, and one of binarised pixels, that offer what the attack needs."""
+    if name.endswith("-exact"):
+        return ExactLinear(classes=10), ExactBinaryLinear(classes=10)
+    if name == "latent-descent":
+        return LinearPrototypes(classes=10), BinaryPrototypes(classes=10)
+    return LinearDefense(classes=10), BinaryLinearDefense(classes=10)
 
 
 def load(name, defense=LinearDefense, **settings):
@@ -66,13 +124,13 @@ def test_the_table_names_every_attack():
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_keeps_the_contract_and_lands_near_the_optimum(name):
-    report = check_attack(load(name), factor=ATTACKS[name][1], budget=None)
+    report = check_attack(load(name), factor=ATTACKS[name][1], budget=None, defense=opponents(name)[0])
     assert report.ok, str(report)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_lands_near_the_optimum_of_a_binarising_defense(name):
-    defense = BinaryLinearDefense(classes=10)
+    defense = opponents(name)[1]
     x, y = defense.sample_images(6, seed=3)
     attack = load(name, BinaryLinearDefense)
     found = torch.tensor([record.distance for record in arena.play(defense, attack, x, y)])
@@ -84,6 +142,9 @@ class Constant(LinearDefense):
 
     def scores(self, x):
         return x.flatten(1)[:, :10] * 0 + torch.arange(10.0)
+
+    def reconstructions(self, x):
+        return (1 - x)[:, None].expand(-1, 10, -1, -1, -1)
 
 
 @pytest.mark.parametrize("name", ATTACKS)

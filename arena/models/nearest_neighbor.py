@@ -59,7 +59,7 @@ class NearestNeighbor(nn.Module):
         offsets = torch.cat(list(self._offsets(x.flatten(1))))
         distances = offsets.norm(dim=2, keepdim=True)
         gradients = offsets.div_(-distances.clamp_min(torch.finfo(x.dtype).tiny))
-        return -distances[:, :, 0], gradients.view(len(x), -1, *x.shape[1:])
+        return -distances[:, :, 0], gradients.view(*distances.shape[:2], *x.shape[1:])
 
     def _offsets(self, x: Tensor) -> Iterator[Tensor]:
         """From the nearest prototype of each class to each of the images x [B, 784]: [n, classes, 784] at a time."""

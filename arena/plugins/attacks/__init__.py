@@ -1,4 +1,4 @@
-"""The attacks of the paper's Table 1 that need no knowledge of a particular defense."""
+"""The attacks of the paper's Table 1, and its gradient attacks over exact gradients (`-exact`)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from arena.contracts import Attack, hookimpl
 from arena.plugins.attacks.boundary import Boundary
 from arena.plugins.attacks.deepfool import L2DeepFool, LinfDeepFool
 from arena.plugins.attacks.estimated import estimated
+from arena.plugins.attacks.exact import exact
 from arena.plugins.attacks.gradient_descent import BIM, FGM, FGSM, L2BIM, MIM
+from arena.plugins.attacks.latent_descent import LatentDescent
 from arena.plugins.attacks.noise import GaussianNoise, SaltAndPepper
 from arena.plugins.attacks.pointwise import PointwiseL0, PointwiseL2
 
 DECISION: tuple[type[Attack], ...] = (GaussianNoise, SaltAndPepper, Boundary, PointwiseL0, PointwiseL2)
 GRADIENT: tuple[type[Attack], ...] = (FGM, FGSM, L2BIM, BIM, MIM, L2DeepFool, LinfDeepFool)
+EXACT = tuple(map(exact, GRADIENT))
 
 
 @hookimpl
 def register_attacks(register: Callable[[type[Attack]], None]) -> None:
-    for cls in (*DECISION, *GRADIENT, *map(estimated, GRADIENT)):
+    for cls in (*DECISION, LatentDescent, *GRADIENT, *EXACT, *map(estimated, GRADIENT)):
         register(cls)

@@ -1,0 +1,19 @@
+"""Gradient attacks on defenses that know their gradient exactly, where the paper had to estimate it."""
+
+from __future__ import annotations
+
+from arena.contracts import Attack, Defense
+
+
+def exact(cls: type[Attack]) -> type[Attack]:
+    """The attack `cls` for defenses with `gradient = "exact"`, to which it does not apply in Table 1 (blank cells)."""
+
+    class Exact(cls):  # type: ignore[misc, valid-type]
+        __doc__ = f"{cls.__name__} over exact gradients (envelope theorem): one query each, estimated ones take 1568."
+        name = f"{cls.name}-exact"
+
+        @classmethod
+        def applies_to(cls, defense: type[Defense]) -> bool:
+            return defense.gradient == "exact"
+
+    return Exact

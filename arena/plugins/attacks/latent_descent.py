@@ -1,0 +1,68 @@
+"""The Latent Descent attack (paper section 5, equation 9): towards what the defense would take for another class."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from arena import settings
+from arena.access import Target
+from arena.contracts import Attack
+from arena.distances import per_row
+from arena.plugins.attacks.search import bisect, walk_back
+
+
+class LatentDescent(Attack):
+    """Steps towards the reconstruction by the most likely wrong class, until that class it is; then bisects within the
+    last step, and between its end and the clean image. What a binarising defense does not see of the perturbation,
+    the referee takes away (section 5, "Postprocessing"). Scores and reconstructions are a query each.
+    """
+
+    name = "latent-descent"
+    norm = "l2"
+    needs = "reconstruction"
+
+    class Settings(settings.Settings):
+        """epsilon: share of the way to the reconstruction that a step goes; steps: at most; bisections: of the last."""
+
+        epsilon: float = Field(1e-2, gt=0, le=1)
+        steps: int = Field(1000, gt=0)
+        bisections: int = Field(10, ge=0)
+
+    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+        before, after, fooled = self._descend(target, x, y)
+
+        def attempt(share: Tensor, index: Tensor) -> Tensor:
+            images = torch.lerp(before[index], after[index], per_row(share, x))
+            return target.labels(images.clamp(0, 1), index) != y[index]
+
+        whole = torch.where(fooled, 1.0, torch.inf)
+        bisect(attempt, torch.zeros_like(whole), whole, self.settings.bisections)
+        return walk_back(target, x, y)
+
+    def _descend(self, target: Target, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The images [B, ...] before and after the last step of each sample, and whether [B] that step fooled."""
+        before, after = x.clone(), x.clone()
+        index = torch.arange(len(x), device=x.device)
+        likely = others(target.scores(x), y).argmax(1)
+        for _ in range(self.settings.steps):
+            before[index] = after[index]
+            images = before[index]
+            aim = target.reconstructions(images, index)[torch.arange(len(index), device=x.device), likely]
+            images = torch.lerp(images, aim, self.settings.epsilon).clamp(0, 1)
+            after[index] = images
+            scores = target.scores(images, index)
+            correct = scores.argmax(1) == y[index]
+            index = index[correct]
+            if not len(index):
+                break
+            likely = others(scores[correct], y[index]).argmax(1)
+        fooled = torch.ones_like(y, dtype=torch.bool)
+        fooled[index] = False
+        return before, after, fooled
+
+
+def others(scores: Tensor, y: Tensor) -> Tensor:
+    """The scores [n, classes] with that of the label y [n] out of the running."""
+    return scores.scatter(1, y[:, None], -torch.inf)
