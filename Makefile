@@ -1,10 +1,10 @@
-# make tournament · make test · make lint · make bench · make conformance
+# make tournament · make test · make lint · make bench · make conformance · make gpu-check
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: tournament test conformance lint bench sanitize clean
+.PHONY: tournament test conformance lint bench sanitize gpu-check clean
 
 tournament: $(INSTALLED)  ## venv, install, MNIST, a quick tournament, the leaderboard
 	$(BIN)/arena data fetch
@@ -30,6 +30,26 @@ sanitize: $(INSTALLED)  ## the kernels' tests under the address and undefined-be
 	LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONPATH=build/sanitize \
 		$(BIN)/pytest tests/test_kernels.py tests/test_kernels_contract.py -k "not memory and not 8000"
+
+# On a machine with a GPU. Installs nothing: $(PYTHON) has torch, pybind11, pytest and hypothesis (make gpu-check
+# PYTHON=.venv/bin/python where there is a venv), nvcc, cmake and ninja are on PATH, and so is compute-sanitizer, without
+# which its part is left out.
+NEEDS := import pybind11, pytest, hypothesis, torch; assert torch.cuda.is_available(), "torch sees no GPU"
+SMALL := cuda and not host and (top_k or gradient or ball or 1-7 or 3-7)
+gpu-check: export PYTHONPATH := $(CURDIR)
+gpu-check:  ## builds with CUDA, every test of the kernels, compute-sanitizer, the benchmark
+	@why="$$($(PYTHON) -c '$(NEEDS)' 2>&1)" || { echo "gpu-check: $$(echo "$$why" | tail -n 1)" >&2; exit 2; }
+	@for tool in nvcc cmake ninja; do command -v $$tool >/dev/null || { echo "gpu-check: no $$tool on PATH" >&2; exit 2; }; done
+	cmake -S . -B build/gpu -G Ninja -DARENA_CUDA=1 -Dpybind11_DIR="$$($(PYTHON) -m pybind11 --cmakedir)" \
+		-DPython_EXECUTABLE="$$(command -v $(PYTHON))" -DCMAKE_INSTALL_PREFIX=$(CURDIR)/arena
+	cmake --build build/gpu --target install
+	$(PYTHON) -m pytest --noconftest -rs tests/test_kernels.py tests/test_kernels_contract.py
+	$(PYTHON) -m pytest --noconftest -rs -m '' tests/test_cuda.py
+	if command -v compute-sanitizer; then for tool in memcheck racecheck; do \
+		compute-sanitizer --tool $$tool --error-exitcode 1 \
+		$(PYTHON) -m pytest --noconftest tests/test_kernels.py -k '$(SMALL)' || exit 1; done; \
+	else echo "no compute-sanitizer on PATH: memcheck and racecheck left out"; fi
+	$(PYTHON) benchmarks/kernels_cuda.py
 
 $(INSTALLED): pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard csrc/* csrc/*/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "arena needs Python 3.11 or newer: make PYTHON=python3.11")'
