@@ -93,7 +93,8 @@ class Config(Settings):
     def for_match(self, defense: str, attack: str) -> AttackSettings:
         """The section of the attack, with no more samples than that of the defense asks for."""
         section, most = self.for_attack(attack), self.for_defense(defense).samples
-        return section.model_copy(update={"samples": min(section.samples, most)}) if most else section
+        samples = min(asked for asked in (section.samples, most) if asked is not None)
+        return section.model_copy(update={"samples": samples})
 
 
 def load_config(file: Path | None = None, preset: str | None = None, **options: dict[str, Any]) -> Config:

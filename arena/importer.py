@@ -13,6 +13,7 @@ from arena.access import evaluate
 from arena.confidence import calibrate
 from arena.data import data_hash, load_data
 from arena.errors import UserError
+from arena.models.released import FILES
 from arena.models.weights import ModelCard, save_weights
 from arena.registry import load_defense
 
@@ -42,7 +43,7 @@ def import_weights(
     x, y = load_data("mnist", "test")
     batches = track(x.split(500), f"{name} on the test set", disable=quiet, transient=True)
     scores = torch.cat([evaluate(defense, images.to(defense.device)).cpu() for images in batches])
-    sources = sorted(source.iterdir()) if source.is_dir() else [source]
+    sources = [source / name for name in FILES] if source.is_dir() else [source]
     card = ModelCard(
         name=name,
         recipe={"imported": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sources}},

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from arena.models.weights import read_tensors
 
+FILES = tuple(f"ABS_{c}.net" for c in range(10))
 # Paper, appendix A.5; the code, not the checkpoints, holds them. They belong to these weights alone.
 SCALES = (1, 0.96, 1.001, 1.06, 0.98, 0.96, 1.03, 1, 1, 1)
 
@@ -18,6 +19,6 @@ def read_released_abs(folder: Path, binary: bool) -> dict[str, Tensor]:
 
     binary: for Binary ABS, whose scores the authors scale. Raises UserError if one of the files cannot be read.
     """
-    states = [read_tensors(folder / f"ABS_{c}.net") for c in range(len(SCALES))]
+    states = [read_tensors(folder / file) for file in FILES]
     named = {f"vaes.{c}.{name}": tensor for c, state in enumerate(states) for name, tensor in state.items()}
-    return named | {"scales": torch.tensor(SCALES) if binary else torch.ones(len(SCALES))}
+    return named | {"scales": torch.tensor(SCALES) if binary else torch.ones(len(FILES))}

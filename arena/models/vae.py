@@ -36,15 +36,16 @@ class VAE(nn.Module):
         """Images [B, 1, 28, 28] in [0, 1] of the latent points z, [B, 8]."""
         return self.Decoder(z[:, :, None, None]).sigmoid()
 
-    def free_energy(self, x: Tensor, beta: float, noise: Tensor) -> Tensor:
+    def free_energy(self, x: Tensor, variance: float, beta: float, noise: Tensor) -> Tensor:
         """The negative ELBO (equation 2) up to a constant, [B], its KL divergence weighted by `beta`.
 
-        ||x - G(z)||^2 is the negative log-likelihood for sigma^2 = 1/2. noise: standard normal, [B, 8], for z.
+        variance: sigma^2 of the likelihood, a normal distribution. noise: standard normal, [B, 8], for z.
         """
         mean, log_variance = (part.float() for part in self.encode(x))
         z = mean + noise * (0.5 * log_variance).exp()
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
-        return (x - self.decode(z).float()).square().flatten(1).sum(1) + beta * divergence
+        distance = (x - self.decode(z).float()).square().flatten(1).sum(1)
+        return distance / (2 * variance) + beta * divergence
 
 
 def _stack(convolution: Callable[..., nn.Module], layers: Sequence[Sequence[int]]) -> nn.Sequential:

@@ -23,6 +23,7 @@ class Autoencoders:
     epochs: int = 60
     annealed: int = 50  # epochs
     first_beta: float = 10.0
+    variance: float = 0.25
     batch_size: int = 320
     max_learning_rate: float = 3e-3
     bfloat16: bool = True
@@ -36,7 +37,7 @@ class Autoencoders:
         noise = torch.randn(len(x), LATENT, generator=rng).to(device)
         x, y = x.to(device), y.to(device)
         beta = 1 + (self.first_beta - 1) * max(0.0, 1 - epoch / self.annealed)
-        energies = [vae.free_energy(x[y == c], beta, noise[y == c]) for c, vae in enumerate(model.vaes)]
+        energies = [vae.free_energy(x[y == c], self.variance, beta, noise[y == c]) for c, vae in enumerate(model.vaes)]
         return torch.cat(energies).mean()
 
     def classifier(self, model: AnalysisBySynthesis) -> Callable[[Tensor], Tensor]:
