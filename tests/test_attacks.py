@@ -11,6 +11,7 @@ import arena
 from arena.access import Target
 from arena.ledger import Ledger
 from arena.plugins import attacks
+from arena.published import table1
 from arena.testing import BinaryLinearDefense, LinearDefense, check_attack
 
 NOISE = {"epsilons": 50, "restarts": 2}
@@ -35,6 +36,8 @@ ATTACKS = {
     "pointwise-l0": (POINTWISE, 2, 2),
     "pointwise-l2": (POINTWISE, 6, 8),
     "latent-descent": ({}, 1.1, 1.3),
+    "transfer-l2": ({}, 1.2, 2),
+    "transfer-linf": ({}, 1.15, 1.15),
     **GRADIENT,
     **{f"{name}-exact": entry for name, entry in GRADIENT.items()},
     "fgm-ge": ({}, 1.01, 1.6),
@@ -103,11 +106,18 @@ def opponents(name):
 
 
 def load(name, defense=LinearDefense, **settings):
-    """The attack with its cheap settings, estimating gradients as the defense needs it."""
+    """The attack with its cheap settings, estimating gradients as the defense needs it, or transferring them from a
+    network that resembles it."""
     settings = ATTACKS[name][0] | settings
     if name.endswith("-ge"):
         settings = {"differences": (0.6,) if defense.binary_threshold else (0.01,)} | settings
-    return arena.load_attack(name, **settings)
+    attack = arena.load_attack(name, **settings)
+    if name.startswith("transfer-"):
+        weights = LinearDefense(classes=10).matrix
+        noise = torch.randn(weights.shape, generator=torch.Generator().manual_seed(0))
+        attack.network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10, bias=False))
+        attack.network[1].weight.data = weights + 0.05 * noise  # a fifth of the weights'
+    return attack
 
 
 def aim(attack, defense, x):
@@ -120,6 +130,12 @@ def test_the_table_names_every_attack():
     registered = []
     attacks.register_attacks(registered.append)
     assert sorted(cls.name for cls in registered) == sorted(ATTACKS)
+
+
+def test_every_row_of_table_1_is_an_attack_of_its_norm():
+    rows = {(norm, attack) for norm, attack, _ in table1() if attack != "all"}
+    assert len(rows) == 22
+    assert all(arena.load_attack(attack).norm == norm for norm, attack in rows)
 
 
 @pytest.mark.parametrize("name", ATTACKS)

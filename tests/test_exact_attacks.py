@@ -9,6 +9,7 @@ import arena
 from arena.contracts import Defense
 from arena.models.nearest_neighbor import NearestNeighbor
 from arena.plugins import attacks
+from arena.plugins.attacks.transfer import Substitute
 from arena.testing import LinearDefense
 
 RNG = torch.Generator().manual_seed(5)
@@ -104,3 +105,21 @@ def test_on_mnist_the_nearest_neighbor_falls_close_to_its_certificate(mnist):
         bounds = (squares - squares[own]) / (2 * (train - train[own]).norm(dim=1).clamp_min(1e-9))
         certificate = float(bounds[labels != label].min())
         assert 0.999 * certificate <= record.distance <= 1.5 * certificate
+
+
+def test_a_transfer_to_the_substitute_itself_is_its_own_attack(mnist):
+    """Then FGM's direction and BIM's adversarial are directions for the defense, too: no distance can be longer."""
+    transfer = arena.load_attack("transfer-l2")
+    defense = Substitute(transfer.network, "cpu")
+    x, y = (part[:5] for part in mnist)
+    records = [arena.play(defense, attack, x, y) for attack in (transfer, *map(arena.load_attack, ("bim-l2", "fgm")))]
+    transferred, *own = (torch.tensor([record.distance for record in of_one]) for of_one in records)
+    assert (transferred <= 1.01 * torch.minimum(*own)).all()
+    assert (transferred > 0).all()
+    assert all(record.gradient_queries == 0 for record in records[0])
+
+
+def test_another_substitute_is_another_attack():
+    attack, other = (arena.load_attack("transfer-linf") for _ in range(2))
+    other.network[0].weight.data[0] += 1
+    assert attack.fingerprint != other.fingerprint

@@ -13,13 +13,16 @@ from arena.plugins.attacks.gradient_descent import BIM, FGM, FGSM, L2BIM, MIM
 from arena.plugins.attacks.latent_descent import LatentDescent
 from arena.plugins.attacks.noise import GaussianNoise, SaltAndPepper
 from arena.plugins.attacks.pointwise import PointwiseL0, PointwiseL2
+from arena.plugins.attacks.transfer import L2Transfer, LinfTransfer
 
 DECISION: tuple[type[Attack], ...] = (GaussianNoise, SaltAndPepper, Boundary, PointwiseL0, PointwiseL2)
+TRANSFER: tuple[type[Attack], ...] = (L2Transfer, LinfTransfer)
 GRADIENT: tuple[type[Attack], ...] = (FGM, FGSM, L2BIM, BIM, MIM, L2DeepFool, LinfDeepFool)
-EXACT = tuple(map(exact, GRADIENT))
+EXACT: tuple[type[Attack], ...] = tuple(map(exact, GRADIENT))
+RECONSTRUCTION: tuple[type[Attack], ...] = (LatentDescent,)
 
 
 @hookimpl
 def register_attacks(register: Callable[[type[Attack]], None]) -> None:
-    for cls in (*DECISION, LatentDescent, *GRADIENT, *EXACT, *map(estimated, GRADIENT)):
+    for cls in (*DECISION, *TRANSFER, *GRADIENT, *EXACT, *RECONSTRUCTION, *map(estimated, GRADIENT)):
         register(cls)

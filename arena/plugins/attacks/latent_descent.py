@@ -45,7 +45,7 @@ class LatentDescent(Attack):
         """The images [B, ...] before and after the last step of each sample, and whether [B] that step fooled."""
         before, after = x.clone(), x.clone()
         index = torch.arange(len(x), device=x.device)
-        likely = others(target.scores(x), y).argmax(1)
+        likely = rival(target.scores(x), y)
         for _ in range(self.settings.steps):
             before[index] = after[index]
             images = before[index]
@@ -57,12 +57,12 @@ class LatentDescent(Attack):
             index = index[correct]
             if not len(index):
                 break
-            likely = others(scores[correct], y[index]).argmax(1)
+            likely = rival(scores[correct], y[index])
         fooled = torch.ones_like(y, dtype=torch.bool)
         fooled[index] = False
         return before, after, fooled
 
 
-def others(scores: Tensor, y: Tensor) -> Tensor:
-    """The scores [n, classes] with that of the label y [n] out of the running."""
-    return scores.scatter(1, y[:, None], -torch.inf)
+def rival(scores: Tensor, y: Tensor) -> Tensor:
+    """The most likely class [n] besides the label y [n]."""
+    return scores.scatter(1, y[:, None], -torch.inf).argmax(1)
