@@ -39,7 +39,8 @@ SMALL := cuda and not host and (top_k or gradient or ball or 1-7 or 3-7)
 gpu-check: export PYTHONPATH := $(CURDIR)
 gpu-check:  ## builds with CUDA, every test of the kernels, compute-sanitizer, the benchmark
 	@why="$$($(PYTHON) -c '$(NEEDS)' 2>&1)" || { echo "gpu-check: $$(echo "$$why" | tail -n 1)" >&2; exit 2; }
-	@for tool in nvcc cmake ninja; do command -v $$tool >/dev/null || { echo "gpu-check: no $$tool on PATH" >&2; exit 2; }; done
+	@for tool in nvcc cmake ninja; do command -v $$tool >/dev/null || \
+		{ echo "gpu-check: no $$tool on PATH" >&2; exit 2; }; done
 	cmake -S . -B build/gpu -G Ninja -DARENA_CUDA=1 -Dpybind11_DIR="$$($(PYTHON) -m pybind11 --cmakedir)" \
 		-DPython_EXECUTABLE="$$(command -v $(PYTHON))" -DCMAKE_INSTALL_PREFIX=$(CURDIR)/arena
 	cmake --build build/gpu --target install

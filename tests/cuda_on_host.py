@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import os
 import shutil
 import subprocess
 import tempfile
@@ -32,7 +33,8 @@ def library() -> ctypes.CDLL:
     atexit.register(folder.cleanup)
     file = Path(folder.name, "cuda_on_host.so")
     options = ["-std=c++17", "-O3", "-march=native", "-shared", "-fPIC"]
-    subprocess.run([compiler, *options, SOURCE, "-o", file], check=True)
+    plain = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # make sanitize sets it
+    subprocess.run([compiler, *options, SOURCE, "-o", file], check=True, env=plain)
     return ctypes.CDLL(str(file))
 
 

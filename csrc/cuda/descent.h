@@ -27,8 +27,9 @@ struct Descend {
     const std::int64_t stride = static_cast<std::int64_t>(place.blocks) * TILE;
     for (std::int64_t first = static_cast<std::int64_t>(place.block) * TILE; first < images; first += stride) {
       start(team, bench, targets, adam, first, place.label);
-      for (int step = 1; step < steps; ++step) {
+      for (int step = 1;; ++step) {
         bench.draw(team);
+        if (step == steps) break;
         compare(team, bench, targets);
         bench.back(team);
         team.each(TILE, [&](int i) {
@@ -37,7 +38,6 @@ struct Descend {
           adam[i].step(point, gradient, step_size, radius);
         });
       }
-      bench.draw(team);
       finish(team, bench, targets, first, place.label);
     }
   }

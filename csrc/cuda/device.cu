@@ -9,7 +9,9 @@ namespace arena::cuda {
 
 int devices() {
   int count = 0;
-  return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  cudaGetLastError();
+  return 0;
 }
 
 std::string architectures() { return ARENA_CUDA_ARCHITECTURES; }

@@ -1,5 +1,5 @@
-// The CUDA kernels' bodies on one thread of the CPU, for the tests (tests/cuda_on_host.py compiles this file). `order` is
-// 1 where items of a phase are done forwards, -1 backwards; `points` is how many share a block, 1 or 2.
+// The CUDA kernels' bodies on one thread of the CPU, for the tests: tests/cuda_on_host.py compiles this file. `order` is
+// 1 where the items of a phase go forwards, -1 backwards; `points_a_block` is how many points share a block, 1 or 2.
 #include <limits>
 #include <stdexcept>
 #include <vector>
@@ -82,7 +82,8 @@ void sweep(int order, int points_a_block, const float* packed, const float* late
 
 void score_bank(int order, int points_a_block, const float* bank, const float* latents, const float* columns, Key* keys,
                 float* score, Size* index, Size images, Size classes, Size points, int k) {
-  plan_score_bank(host(order, points_a_block), bank, latents, columns, keys, score, index, {images, classes, points}, k);
+  const Host run = host(order, points_a_block);
+  plan_score_bank(run, bank, latents, columns, keys, score, index, {images, classes, points}, k);
 }
 
 void descend(int order, int points_a_block, const float* packed, const float* z0, const float* x, float* score,

@@ -32,7 +32,7 @@ struct Sweep {
   template <class Team>
   ARENA_BODY void operator()(const Team& team, float* memory, Place place) const {
     const float* global = packed + static_cast<std::int64_t>(place.label) * Packed::size;
-    const float* weights = memory - Packed::taps2;  // layer 1 is read where it is, once a tile
+    const float* weights = memory - Packed::taps2;  // no layer 1: that is read where it is, once a tile
     const At at{memory + resident, memory + resident + At::size2, memory + resident};
     float *drawn = at.hidden3 + At::size3, *z = drawn + tile * kPixels;
     copy(team, global + Packed::taps2, memory, resident);
