@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kernel_cases import decoder, images, latents, needs_cuda
 
 from arena import _native
-from arena.kernels import ops, reference
+from arena.kernels import ops, policy, reference
 
 WAYS = [(tile, order) for tile in (1, 2) for order in (1, -1)]
 
@@ -116,6 +116,14 @@ def test_the_sweep_needs_little_gpu_memory():
     before = torch.cuda.memory_allocated()
     ops.latent_sweep(model, z, x)
     assert torch.cuda.max_memory_allocated() - before < 64 * 2**20
+
+
+@needs_cuda
+def test_memory_that_torch_holds_in_reserve_counts_as_free():
+    torch.cuda.synchronize()
+    before = policy.free_memory("cuda")
+    torch.empty(2**28, device="cuda")  # freed at once, and kept by torch
+    assert abs(policy.free_memory("cuda") - before) < 2**28
 
 
 @needs_cuda
