@@ -108,11 +108,7 @@ class _Run:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.model = recipe.build().to(device)
-        self.optimizer = torch.optim.Adam(self.model.parameters())
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, recipe.max_learning_rate, total_steps=recipe.epochs * self.steps_per_epoch
-        )
-        self._parts: dict[str, Any] = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
+        self._begin_cycle()
         self._resume()
 
     def one_epoch(self, x: Tensor, y: Tensor, advance: Callable[[], None]) -> None:
@@ -120,6 +116,8 @@ class _Run:
         # Epochs draw from generators of their own, so that a resumed run draws what an unbroken one does.
         rng = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         started = time.monotonic()
+        if self.epoch in self.recipe.restarts:
+            self._begin_cycle()
         self.model.train()
         for rows in torch.randperm(len(x), generator=rng).split(self.recipe.batch_size):
             self.optimizer.zero_grad()
@@ -133,8 +131,19 @@ class _Run:
         self.seconds += time.monotonic() - started
         state = {"identity": self.identity, "epoch": self.epoch, "seconds": self.seconds}
         buffer = io.BytesIO()
-        torch.save(state | {name: part.state_dict() for name, part in self._parts.items()}, buffer)
+        torch.save(state | {name: part.state_dict() for name, part in self._parts().items()}, buffer)
         write_atomically(self.checkpoint, buffer.getvalue())
+
+    def _begin_cycle(self) -> None:
+        end = min(epoch for epoch in (*self.recipe.restarts, self.recipe.epochs) if epoch > self.epoch)
+        steps = (end - self.epoch) * self.steps_per_epoch
+        self.optimizer = torch.optim.Adam(self.model.parameters())
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, self.recipe.max_learning_rate, total_steps=steps
+        )
+
+    def _parts(self) -> dict[str, Any]:
+        return {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
 
     def _precision(self) -> torch.autocast:
         """bfloat16 where the recipe bears it and the hardware is fast at it."""
@@ -152,7 +161,7 @@ class _Run:
         if state["identity"] != self.identity:
             raise UserError(f"checkpoint {self.checkpoint} is of another recipe or torch; delete it to start over")
         self.epoch, self.seconds = state["epoch"], state["seconds"]
-        for name, part in self._parts.items():
+        for name, part in self._parts().items():
             part.load_state_dict(state[name])
 
 

@@ -14,12 +14,16 @@ from arena.models.recipes.classifier import Classifier
 
 
 class Recipe(Protocol):
-    """A model and the loss whose descent by Adam trains it, the learning rate following one cycle."""
+    """A model and the loss whose descent by Adam trains it, the learning rate following one cycle or several."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def epochs(self) -> int: ...
+    @property
+    def restarts(self) -> tuple[int, ...]:
+        """The epochs with which Adam and the cycle of its learning rate begin anew."""
+
     @property
     def batch_size(self) -> int: ...
     @property

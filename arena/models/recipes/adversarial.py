@@ -21,6 +21,7 @@ class AdversarialTraining:
     """
 
     epochs: int = 26
+    restarts: tuple[int, ...] = ()
     single_step_epochs: int = 8
     epsilon: float = 0.3
     steps: int = 10

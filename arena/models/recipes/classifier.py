@@ -19,6 +19,7 @@ class Classifier:
     maps: tuple[int, ...] = MAPS
     binary_threshold: float | None = None
     epochs: int = 12
+    restarts: tuple[int, ...] = ()
     batch_size: int = 128
     max_learning_rate: float = 3e-3
     shift: float = 2.0  # pixels
