@@ -10,13 +10,17 @@ import pytest
 import torch
 from torch.nn import functional
 
+from arena.access import evaluate
 from arena.contracts import Defense
 from arena.data import load_data
 from arena.errors import UserError
-from arena.models.train import accuracy
+from arena.models.cnn import CNN
+from arena.models.pgd import linf_pgd
+from arena.models.weights import ZOO, load_weights
 from arena.registry import load_defense
 
-NAMES = ["cnn", "binary-cnn", "nearest-neighbor"]
+NAMES = ["cnn", "binary-cnn", "nearest-neighbor", "madry", "binary-abs", "abs"]
+SLOW = pytest.mark.slow  # minutes
 REFERENCE = Path(__file__).parent.parent.parent / "shared" / "reference-weights"
 
 
@@ -31,21 +35,54 @@ def reference(name: str, file: str) -> Defense:
     return load_defense(name, weights=REFERENCE / file)
 
 
-@pytest.mark.parametrize(("name", "least"), [("cnn", 0.990), ("binary-cnn", 0.985)])
+def accuracy(defense: Defense, mnist: tuple[torch.Tensor, torch.Tensor]) -> float:
+    return float((evaluate(defense, mnist[0]).argmax(1) == mnist[1]).double().mean())
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("cnn", 0.990),
+        ("binary-cnn", 0.985),
+        ("madry", 0.983),
+        pytest.param("abs", 0.988, marks=SLOW),
+        pytest.param("binary-abs", 0.988, marks=SLOW),
+    ],
+)
 def test_accuracy_of_the_shipped_weights(name: str, least: float, defenses, mnist) -> None:
-    assert accuracy(defenses[name].scores, *mnist) >= least
+    assert accuracy(defenses[name], mnist) >= least
+
+
+def test_accuracy_of_the_substitute(mnist) -> None:
+    network = CNN(maps=(32, 32, 64, 10)).eval()
+    load_weights(network, ZOO / "substitute.safetensors")
+    with torch.no_grad():
+        labels = torch.cat([network(images).argmax(1) for images in mnist[0].split(500)])
+    assert (labels == mnist[1]).double().mean() >= 0.99
+
+
+@pytest.mark.slow
+def test_madry_under_pgd(defenses, mnist) -> None:
+    x, y, rng = *mnist, torch.Generator().manual_seed(1)
+    network = defenses["madry"].scores
+    correct = 0
+    for images, labels in zip(x.split(500), y.split(500), strict=True):
+        adversarial = linf_pgd(network, images, labels, 0.3, 0.01, 40, rng)
+        with torch.no_grad():
+            correct += int((network(adversarial).argmax(1) == labels).sum())
+    assert correct / len(x) >= 0.91
 
 
 @pytest.mark.slow
 def test_accuracy_of_the_nearest_neighbor(defenses, mnist) -> None:
-    assert accuracy(defenses["nearest-neighbor"].scores, *mnist) == 0.9691
+    assert accuracy(defenses["nearest-neighbor"], mnist) == 0.9691
 
 
 @pytest.mark.parametrize(
     ("name", "file", "expected"), [("cnn", "vanilla_cnn.net", 0.9935), ("binary-cnn", "binary_cnn.net", 0.9871)]
 )
 def test_accuracy_of_the_authors_checkpoints(name: str, file: str, expected: float, mnist) -> None:
-    assert accuracy(reference(name, file).scores, *mnist) == pytest.approx(expected, abs=2e-4)
+    assert accuracy(reference(name, file), mnist) == pytest.approx(expected, abs=2e-4)
 
 
 def test_checkpoints_of_another_architecture_are_refused() -> None:

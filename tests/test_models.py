@@ -16,6 +16,7 @@ from torch import Tensor
 from arena.errors import UserError
 from arena.models.cnn import CNN, Binarize
 from arena.models.nearest_neighbor import NearestNeighbor
+from arena.models.pgd import linf_pgd
 from arena.models.weights import ZOO, ModelCard, load_weights, save_weights
 
 
@@ -138,7 +139,7 @@ def test_weights_of_another_architecture_are_named(change, named: str, tmp_path:
         load_weights(network(), tmp_path / "w.net")
 
 
-@pytest.mark.parametrize("name", ["cnn", "binary-cnn"])
+@pytest.mark.parametrize("name", ["cnn", "binary-cnn", "substitute", "madry", "abs", "binary-abs"])
 def test_the_card_belongs_to_the_shipped_weights(name: str) -> None:
     card = ModelCard(**json.loads((ZOO / f"{name}.json").read_text()))
     assert card.name == name
@@ -198,3 +199,18 @@ def test_the_triangle_inequality_is_used_up_to_its_limit() -> None:
     rows = torch.stack([center, center + radius * direction])
     logits = NearestNeighbor(prototypes, torch.zeros(2, dtype=torch.int64))(rows)
     assert logits[:, 0].tolist() == pytest.approx([-distance, -distance - 0.95 * radius], abs=1e-5)
+
+
+@given(seed=st.integers(0, 2**32), epsilon=st.floats(0.01, 0.5))
+def test_pgd_ends_in_the_worst_corner_of_ball_and_box(seed: int, epsilon: float) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    x, w = torch.rand(3, 1, 4, 4, generator=rng), torch.randn(16, generator=rng)
+    y = torch.tensor([0, 1, 0])
+
+    def linear(images: Tensor) -> Tensor:
+        score = images.flatten(1) @ w
+        return torch.stack([-score, score], dim=1)
+
+    away = torch.where(y == 0, 1.0, -1.0).view(-1, 1, 1, 1) * w.sign().view(1, 4, 4)
+    found = linf_pgd(linear, x, y, epsilon, epsilon / 2, 5, rng)
+    assert torch.allclose(found, (x + epsilon * away).clamp(0, 1), atol=1e-6)

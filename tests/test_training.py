@@ -17,7 +17,9 @@ from arena.data import data_hash, load_data
 from arena.errors import UserError
 from arena.models import train as training
 from arena.models.augment import shift_and_rotate
+from arena.models.recipes import Autoencoders, Classifier
 from arena.models.train import train
+from arena.registry import load_defense
 
 
 def few(name: str, split: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,6 +80,72 @@ def test_a_killed_run_continues_and_ends_the_same(small: None, tmp_path: Path) -
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert [path.name for path in out.rglob("*.*")] == ["cnn-0.pt"]
     assert train("cnn", epochs=3, out=out, quiet=True).sha256 == whole.sha256
+
+
+def test_a_run_killed_where_its_cycle_begins_anew_ends_the_same(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Classifier(epochs=2, restarts=(1,))
+    monkeypatch.setitem(training.RECIPES, "cnn", recipe)
+    whole = train("cnn", out=tmp_path / "whole", quiet=True)
+
+    class Killed(Classifier):
+        def loss(self, model, x, y, epoch, rng):  # type: ignore[no-untyped-def]
+            if epoch == 1:
+                raise KeyboardInterrupt
+            return super().loss(model, x, y, epoch, rng)
+
+    monkeypatch.setitem(training.RECIPES, "cnn", Killed(epochs=2, restarts=(1,)))
+    with pytest.raises(KeyboardInterrupt):
+        train("cnn", out=tmp_path / "killed", quiet=True)
+    monkeypatch.setitem(training.RECIPES, "cnn", recipe)
+    assert train("cnn", out=tmp_path / "killed", quiet=True).sha256 == whole.sha256
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first 100 images of a split: for models that are slow to judge."""
+
+    def load(name: str, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+        x, y = load_data(name, split)
+        return x[:100], y[:100]
+
+    monkeypatch.setattr(training, "load_data", load)
+
+
+def test_binary_abs_scales_the_autoencoders_that_it_trains_first(tiny: None, tmp_path: Path) -> None:
+    card = train("binary-abs", epochs=1, out=tmp_path, quiet=True)
+    files = {"abs.json", "abs.safetensors", "binary-abs.json", "binary-abs.safetensors"}
+    assert {path.name for path in tmp_path.rglob("*.*")} == files
+    assert card.recipe["scaled"] == json.loads((tmp_path / "abs.json").read_text())["sha256"]
+    plain, scaled = (load_defense(name, weights=tmp_path / f"{name}.safetensors") for name in ("abs", "binary-abs"))
+    states = plain.network.state_dict(), scaled.network.state_dict()
+    different = {name for name in states[0] if not torch.equal(states[0][name], states[1][name])}
+    assert different <= {"scales"} and torch.equal(states[0]["scales"], torch.ones(10))
+
+
+def test_autoencoders_learn_to_reconstruct(tiny: None, tmp_path: Path) -> None:
+    recipe = Autoencoders(epochs=30, restarts=(), annealed=1, batch_size=50)
+    x, y = load_data("mnist", "train")
+    x, y = x[:100], y[:100]
+    torch.manual_seed(0)
+    model = recipe.build()
+    rng, optimizer = torch.Generator().manual_seed(0), torch.optim.Adam(model.parameters(), 3e-3)
+    losses = []
+    for epoch in range(recipe.epochs):
+        optimizer.zero_grad()
+        loss = recipe.loss(model, x, y, epoch, rng)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.6 * losses[1]  # the first epoch weighs the KL divergence tenfold
+
+
+def test_adversarial_training_tells_its_accuracy_under_pgd(tiny: None, tmp_path: Path) -> None:
+    card = train("madry", epochs=9, out=tmp_path, quiet=True)  # the last one under PGD
+    (under_pgd,) = (share for name, share in card.accuracy.items() if "PGD" in name)
+    assert 0 <= under_pgd <= card.accuracy["test"] <= 1
+    assert card.device == "cpu" and card.seconds is not None
 
 
 def test_a_checkpoint_that_does_not_fit_is_one_line(small: None, tmp_path: Path) -> None:
