@@ -12,7 +12,7 @@ from arena.access import Target
 from arena.ledger import Ledger
 from arena.plugins import attacks
 from arena.published import table1
-from arena.testing import BinaryLinearDefense, LinearDefense, check_attack
+from arena.testing import BinaryLinearDefense, ExactLinearDefense, LinearDefense, LinearPrototypes, check_attack
 
 NOISE = {"epsilons": 50, "restarts": 2}
 POINTWISE = {"restarts": 3, "crossovers": 3}
@@ -52,54 +52,16 @@ SHARED = Path(__file__).parents[2] / "shared" / "reference-weights"
 with_reference_weights = pytest.mark.skipif(not SHARED.exists(), reason=f"{SHARED} is absent")
 
 
-class Exact:
-    """Knows its gradient; autograd does not."""
-
-    gradient = "exact"
-
-    def scores(self, x):
-        return super().scores(x.detach())
-
-    def score_gradient(self, x):
-        return self.scores(x), self.matrix.view(1, -1, 1, 28, 28).expand(len(x), -1, -1, -1, -1)
+class ExactBinaryLinear(ExactLinearDefense, BinaryLinearDefense): ...
 
 
-class Prototypes:
-    """Takes every image for one of its own, the weights: all of one length, so that the linear score is highest for
-    the nearest."""
-
-    def __init__(self, *arguments, **settings):
-        super().__init__(*arguments, **settings)
-        images = (0.5 + self.matrix).clamp(0, 1)
-        lengths = images.norm(dim=1, keepdim=True)
-        self.matrix = images * lengths.min() / lengths
-
-    def reconstructions(self, x):
-        return self.matrix.view(1, -1, 1, 28, 28).expand(len(x), -1, -1, -1, -1)
-
-    def sample_images(self, n, seed=0):
-        rng = torch.Generator().manual_seed(seed)
-        own = self.matrix[torch.randint(self.settings.classes, (n,), generator=rng)].view(n, 1, 28, 28)
-        x = own.lerp(torch.rand(own.shape, generator=rng), 0.2)
-        return x, self.scores(x).argmax(1)
-
-
-class ExactLinear(Exact, LinearDefense): ...
-
-
-class ExactBinaryLinear(Exact, BinaryLinearDefense): ...
-
-
-class LinearPrototypes(Prototypes, LinearDefense): ...
-
-
-class BinaryPrototypes(Prototypes, BinaryLinearDefense): ...
+class BinaryPrototypes(LinearPrototypes, BinaryLinearDefense): ...
 
 
 def opponents(name):
     """A linear defense, and one of binarised pixels, that offer what the attack needs."""
     if name.endswith("-exact"):
-        return ExactLinear(classes=10), ExactBinaryLinear(classes=10)
+        return ExactLinearDefense(classes=10), ExactBinaryLinear(classes=10)
     if name == "latent-descent":
         return LinearPrototypes(classes=10), BinaryPrototypes(classes=10)
     return LinearDefense(classes=10), BinaryLinearDefense(classes=10)

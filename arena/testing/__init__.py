@@ -9,12 +9,15 @@ from arena.testing.attacks import check_attack
 from arena.testing.defenses import check_defense
 from arena.testing.installed import check_plugin
 from arena.testing.linear import BinaryLinearDefense, LinearDefense
+from arena.testing.prototypes import ExactLinearDefense, LinearPrototypes
 from arena.testing.report import Finding, Report
 
 __all__ = [
     "BinaryLinearDefense",
+    "ExactLinearDefense",
     "Finding",
     "LinearDefense",
+    "LinearPrototypes",
     "Report",
     "check_attack",
     "check_defense",

@@ -21,6 +21,7 @@ from arena.errors import AccessDenied, BudgetExhausted
 from arena.match import play
 from arena.record import NORMS
 from arena.testing.linear import LinearDefense
+from arena.testing.prototypes import ExactLinearDefense, LinearPrototypes
 from arena.testing.report import Report, describe
 
 SAMPLES = 6  # images in the batch; each is also attacked alone
@@ -42,10 +43,11 @@ def check_attack(
     factor: the quality that the author states. The median over the samples of (distance found / minimal distance)
     must not be above it (1 is perfect, 1.25 usual for a good minimal attack); None: the ratio is reported, but any
     attack that finds something passes. budget: queries per sample; timeout: seconds, for each run of the attack (not
-    enforced outside the main thread); defense: the opponent, by default a linear one of ten classes.
+    enforced outside the main thread); defense: the opponent, by default a linear one of ten classes that offers what
+    the attack asks for.
     """
     report = Report(f"attack {getattr(attack, 'name', attack)!s}")
-    defense = defense or LinearDefense(classes=10)
+    defense = defense or _opponent(attack)
     ready = _declared(report, attack, defense)
     if ready is None:
         return report
@@ -119,6 +121,13 @@ class _Bench:
         records = play(self.defense, watched, x, y, seed=seed, budget=self.budget)
         witness.trial.distance = torch.tensor([record.distance for record in records], dtype=torch.float64)
         return witness.trial
+
+
+def _opponent(attack: Attack | type[Attack]) -> LinearDefense:
+    """The plainest linear defense that the attack applies to; the plainest of all if it applies to none."""
+    applies = getattr(attack, "applies_to", lambda defense: False)
+    kinds = (LinearDefense, ExactLinearDefense, LinearPrototypes)
+    return next((kind for kind in kinds if applies(kind)), LinearDefense)(classes=10)
 
 
 def _declared(report: Report, attack: Attack | type[Attack], defense: LinearDefense) -> Attack | None:

@@ -1,0 +1,49 @@
+"""Linear defenses that offer what few do: an exact gradient, or a reconstruction of the image by each class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from arena.contracts import Gradient
+from arena.testing.linear import LinearDefense
+
+
+class ExactLinearDefense(LinearDefense):
+    """Knows its gradient; autograd does not."""
+
+    name = "exact-linear"
+    gradient: ClassVar[Gradient] = "exact"
+
+    def scores(self, x: Tensor) -> Tensor:
+        return super().scores(x.detach())
+
+    def score_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.scores(x), self.matrix.view(1, -1, *x.shape[1:]).expand(len(x), -1, -1, -1, -1)
+
+
+class LinearPrototypes(LinearDefense):
+    """Takes every image for one of its own, the weights: all of one length, so that the linear score is highest for
+    the nearest."""
+
+    name = "linear-prototypes"
+
+    def __init__(self, weights: str | Path | None = None, device: str = "cpu", **settings: Any) -> None:
+        super().__init__(weights, device, **settings)
+        images = (0.5 + self.matrix).clamp(0, 1)
+        lengths = images.norm(dim=1, keepdim=True)
+        self.matrix = images * lengths.min() / lengths
+
+    def reconstructions(self, x: Tensor) -> Tensor:
+        """The image that each class takes x [B, 1, 28, 28] for, [B, classes, 1, 28, 28]."""
+        return self.matrix.view(1, -1, *x.shape[1:]).expand(len(x), -1, -1, -1, -1)
+
+    def sample_images(self, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """Images [n, 1, 28, 28] in [0, 1], four parts a prototype and one part noise, and their labels [n]."""
+        rng = torch.Generator().manual_seed(seed)
+        own = self.matrix[torch.randint(self.settings.classes, (n,), generator=rng)].view(n, 1, 28, 28)
+        x = own.lerp(torch.rand(own.shape, generator=rng).to(own.device), 0.2)
+        return x, self.scores(x).argmax(1)
