@@ -146,6 +146,14 @@ def test_the_card_belongs_to_the_shipped_weights(name: str) -> None:
     assert card.sha256 == hashlib.sha256((ZOO / f"{name}.safetensors").read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize("card", sorted(ZOO.glob("*.json")), ids=lambda path: path.stem)
+def test_the_documentation_tells_what_the_card_tells(card: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
+    (row,) = (line for line in text.splitlines() if line.startswith(f"| {card.stem} |"))
+    for share in json.loads(card.read_text())["accuracy"].values():
+        assert f"{100 * share:.2f}" in row
+
+
 PROTOTYPES = torch.rand(400, 1, 28, 28, generator=torch.Generator().manual_seed(1)).round(decimals=2)
 LABELS = torch.arange(400) % 7
 

@@ -87,7 +87,7 @@ def _train(name: str, recipe: Recipe, seed: int, device: str, out: Path, quiet: 
             run.one_epoch(x, y, lambda: progress.advance(task))
     sha256 = save_weights(run.model, out / f"{name}.safetensors")
     classifier = recipe.classifier(run.model.eval())
-    scores = {split: logits(classifier, load_data("mnist", split)[0], device) for split in SPLITS}
+    scores = {split: logits(classifier, load_data("mnist", split)[0], device) for split in recipe.judged_on}
     card = _card(scores, **identity, sha256=sha256, device=device, seconds=round(run.seconds))
     card.accuracy.update(recipe.further_accuracies(run.model, *load_data("mnist", "test")))
     card.save(out / f"{name}.json")

@@ -32,6 +32,10 @@ class Recipe(Protocol):
     def bfloat16(self) -> bool:
         """Whether forward and backward pass may be computed in bfloat16."""
 
+    @property
+    def judged_on(self) -> tuple[str, ...]:
+        """The splits of the data whose accuracy the card tells."""
+
     def build(self) -> nn.Module:
         """The model with its initial weights, drawn from torch's global generator."""
 

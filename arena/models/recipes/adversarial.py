@@ -28,6 +28,7 @@ class AdversarialTraining:
     step_size: float = 0.06
     batch_size: int = 128
     max_learning_rate: float = 1e-3
+    judged_on: tuple[str, ...] = ("train", "test")
     bfloat16: bool = True
 
     def build(self) -> Madry:

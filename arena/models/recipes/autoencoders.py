@@ -32,6 +32,7 @@ class Autoencoders:
     rotations: tuple[float, ...] = (0.0, 0.0, 6.0)  # degrees
     batch_size: int = 320
     max_learning_rate: float = 3e-3
+    judged_on: tuple[str, ...] = ("test",)  # inference takes its time
     bfloat16: bool = True
 
     def build(self) -> AnalysisBySynthesis:

@@ -24,6 +24,7 @@ class Classifier:
     max_learning_rate: float = 3e-3
     shift: float = 2.0  # pixels
     rotation: float = 10.0  # degrees
+    judged_on: tuple[str, ...] = ("train", "test")
     bfloat16: bool = False
 
     def build(self) -> CNN:
