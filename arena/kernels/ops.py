@@ -135,7 +135,7 @@ def _is_native(tensor: Tensor) -> bool:
     if tensor.dtype == torch.float64:
         return False
     if _missing is not None:
-        _say_once(f"arena._native cannot be loaded ({_missing}); plain torch instead, some 30 times slower")
+        _say_once(f"arena._native cannot be loaded ({_missing}); plain torch instead, some 7 times slower")
     elif tensor.device.type == "cpu" or (tensor.is_cuda and cuda.supports(tensor.device)):
         return True
     elif tensor.is_cuda and not cuda.built:
