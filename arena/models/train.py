@@ -22,6 +22,7 @@ from arena.devices import resolve_device
 from arena.errors import UserError
 from arena.files import write_atomically
 from arena.models.analysis_by_synthesis import AnalysisBySynthesis, Inference, InferenceSettings
+from arena.models.cnn import Binarize
 from arena.models.nearest_neighbor import NearestNeighbor
 from arena.models.recipes import RECIPES, Recipe
 from arena.models.scaling import line_search
@@ -168,10 +169,10 @@ class _Run:
 def _scale_autoencoders(out: Path, device: str) -> ModelCard:
     model = AnalysisBySynthesis()
     load_weights(model, out / "abs.safetensors")
-    infer = Inference(model.to(device).eval().decoder, InferenceSettings())
+    infer, binarize = Inference(model.to(device).eval().decoder, InferenceSettings()), Binarize(BINARY_THRESHOLD)
 
     def explain(x: Tensor) -> Tensor:
-        return infer((x >= BINARY_THRESHOLD).to(x.dtype)).score
+        return infer(binarize(x)).score
 
     found = {split: logits(explain, load_data("mnist", split)[0], device) for split in SPLITS}
     model.cpu().scales.copy_(line_search(found["train"], load_data("mnist", "train")[1]))

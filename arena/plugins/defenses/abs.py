@@ -10,6 +10,7 @@ from torch import Tensor
 from arena.contracts import Defense
 from arena.kernels.decoder import PIXELS
 from arena.models.analysis_by_synthesis import AnalysisBySynthesis, Explanation, Inference, InferenceSettings
+from arena.models.cnn import Binarize
 from arena.models.released import read_released_abs
 from arena.models.weights import ZOO, fill, load_calibration, read_tensors
 
@@ -56,4 +57,4 @@ class ABS(Defense):
 
     def _seen(self, x: Tensor) -> Tensor:
         """What the model sees of the images."""
-        return x if self.binary_threshold is None else (x >= self.binary_threshold).to(x.dtype)
+        return x if self.binary_threshold is None else Binarize(self.binary_threshold)(x)
