@@ -28,6 +28,8 @@ class Record:
     `margin` is the winning logit minus that of the label (> 0). `queries` and `gradient_queries` are what the attack
     spent on this sample, `best_query` the number of queries spent when the closest adversarial was seen (None if the
     attack returned it without asking). `adversarial` is float32 [1, 28, 28], `reason` one line for rejected and error.
+    `fragile`: whether it vanishes once the defense's inference converges (None: the defense has none to converge).
+    `progress`: [query, distance] of each closer adversarial that the target saw, in order.
     """
 
     sample: int
@@ -46,6 +48,8 @@ class Record:
     seconds: float = 0.0
     adversarial: Any = None
     reason: str | None = None
+    fragile: bool | None = None
+    progress: list[list[float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sqlalchemy import (
+    Boolean,
     CheckConstraint,
     Column,
     Double,
@@ -128,6 +129,8 @@ result = Table(
     Column("seconds", Double, nullable=False),
     Column("reason", Text),
     Column("adversarial", LargeBinary),  # zlib of little-endian float32 [1, 28, 28]
+    Column("fragile", Boolean),  # it vanishes when the defense's inference converges; NULL: nothing to converge
+    Column("progress", Text),  # JSON: [query, distance] of each closer adversarial that was seen
     _one_of("status", Status),
     CheckConstraint(
         f"CASE status WHEN '{Status.ERROR}' THEN distance IS NULL"
@@ -149,11 +152,31 @@ bound = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("defense_id", ForeignKey("defense.id"), nullable=False),
+    Column("data_hash", Text, nullable=False),  # as in tournament
     Column("sample", Integer, nullable=False),
     Column("norm", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("value", Double, nullable=False),
     Column("seed", Integer, nullable=False),
-    UniqueConstraint("defense_id", "sample", "norm", "kind", "seed"),
+    UniqueConstraint("defense_id", "data_hash", "sample", "norm", "kind", "seed"),
     _one_of("norm", NORMS),
+)
+
+distal = Table(
+    "distal",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("defense_id", ForeignKey("defense.id"), nullable=False),
+    Column("label", Integer, nullable=False),  # the class that the image is to be taken for
+    Column("gradient", Text, nullable=False),  # autograd, straight-through, exact or estimated
+    Column("seed", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("confidence", Double, nullable=False),
+    Column("steps", Integer, nullable=False),
+    Column("queries", Integer, nullable=False),
+    Column("gradient_queries", Integer, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("image", LargeBinary, nullable=False),  # as result.adversarial
+    UniqueConstraint("defense_id", "label", "gradient", "seed"),
+    _one_of("status", (Status.FOUND, Status.NOT_FOUND)),
 )

@@ -175,18 +175,21 @@ class Store:
         attack: str | None = None,
         norm: Norm | None = None,
         adversarials: bool = False,
+        progress: bool = False,
     ) -> Results:
         """The rows that leaderboards count, failed ones included; a filter left out takes all.
 
         Each is a dict of `defense, attack, norm, budget, match_id` and the fields of a `Record`; `adversarial`
-        (float32 [1, 28, 28], or None) only on demand. Raises UserError for a stored image that cannot be read.
+        (float32 [1, 28, 28], or None) and `progress` only on demand. Raises UserError for a stored image that cannot be
+        read.
         """
         current, result = current_match.c, schema.result
+        left_out = {name for name, asked in (("adversarial", adversarials), ("progress", progress)) if not asked}
         wanted = {current.defense: defense, current.attack: attack, current.norm: norm}
         query = (
             select(
                 *(current.defense, current.attack, current.norm, current.budget, result.c.match_id),
-                *(result.c[name] for name in _COLUMNS if adversarials or name != "adversarial"),
+                *(result.c[name] for name in _COLUMNS if name not in left_out),
             )
             .join_from(result, current_match, current.id == result.c.match_id)
             .where(*(column == value for column, value in wanted.items() if value is not None))
@@ -194,9 +197,11 @@ class Store:
         )
         with reading(self._engine) as connection:
             rows = Results(dict(row) for row in connection.execute(query).mappings())
-        for row in rows if adversarials else ():
-            if row["adversarial"] is not None:
+        for row in rows:
+            if row.get("adversarial") is not None:
                 row["adversarial"] = _image(row["match_id"], row["sample"], row["adversarial"])
+            if "progress" in row:
+                row["progress"] = json.loads(row["progress"] or "[]")
         return rows
 
     def leaderboard(
@@ -268,7 +273,8 @@ def _row(match_id: int, record: Record) -> dict[str, Any]:
     row = {name: getattr(record, name) for name in _COLUMNS}
     row = {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
     packed = None if record.adversarial is None else pack(record.adversarial)
-    return row | {"match_id": match_id, "status": Status(record.status), "adversarial": packed}
+    progress = _json(record.progress) if record.progress else None
+    return row | {"match_id": match_id, "status": Status(record.status), "adversarial": packed, "progress": progress}
 
 
 def _image(match_id: int, sample: int, blob: bytes) -> np.ndarray:

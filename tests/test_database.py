@@ -36,7 +36,7 @@ def version_of(file):
 @pytest.mark.parametrize("url", ["{}", "sqlite:///{}"])
 def test_a_path_and_its_url_are_the_same_database(file, url):
     open_store(url.format(file)).close()
-    assert version_of(file) == 1
+    assert version_of(file) == migrations.current_version()
     open_store(str(file), create=False).close()
 
 
@@ -139,14 +139,14 @@ def test_many_may_create_it_at_once(file):
     for thread in threads:
         thread.join()
     assert failures == []
-    assert version_of(file) == 1
+    assert version_of(file) == migrations.current_version()
 
 
 def test_a_newer_schema_is_refused(file):
     open_store(str(file)).close()
     with sqlite3.connect(file) as newer:
         newer.execute("UPDATE schema_version SET version = 99")
-    assert re.search("version 99.*knows 1.*upgrade", refusal(file))
+    assert re.search(f"version 99.*knows {migrations.current_version()}.*upgrade", refusal(file))
 
 
 def add_country(connection):
@@ -164,9 +164,11 @@ def test_an_older_database_is_migrated_step_by_step(file, monkeypatch):
     before = store.leaderboard()
     store.close()
     seen = []
-    monkeypatch.setattr(migrations, "MIGRATIONS", [add_country, lambda connection: seen.append("second")])
+    released = list(migrations.MIGRATIONS)
+    steps = [*released, add_country, lambda connection: seen.append("second")]
+    monkeypatch.setattr(migrations, "MIGRATIONS", steps)
     store = open_store(str(file), create=False)
-    assert version_of(file) == 3
+    assert version_of(file) == 1 + len(steps)
     assert seen == ["second"]
     assert store.leaderboard() == before
     store.close()
@@ -177,13 +179,38 @@ def test_an_older_database_is_migrated_step_by_step(file, monkeypatch):
     assert seen == ["second"]
 
 
+def columns(file):
+    with sqlite3.connect(file) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        return {
+            table: sorted(column[1:4] for column in connection.execute(f"PRAGMA table_info({table})"))
+            for (table,) in tables
+        }
+
+
+def test_a_database_of_version_1_becomes_what_a_new_one_is(file, tmp_path):
+    with sqlite3.connect(file) as old:
+        old.executescript(Path(__file__).with_name("databases").joinpath("version1.sql").read_text())
+    assert version_of(file) == 1
+    store, new = open_store(str(file), create=False), tmp_path / "new.db"
+    open_store(str(new)).close()
+    assert version_of(file) == version_of(new)
+    assert columns(file) == columns(new)
+    first, second = store.results(adversarials=True)
+    assert (first["status"], first["distance"], first["fragile"]) == ("found", 1.0, None)
+    assert (first["adversarial"] == 0.5).all()
+    assert second["status"] == "not_found"
+    store.append(open_match(store), [record(2)])
+    store.close()
+
+
 def test_a_migration_that_fails_leaves_the_database_as_it_was(file, monkeypatch):
     open_store(str(file)).close()
-    monkeypatch.setattr(migrations, "MIGRATIONS", [add_country, add_broken])
+    monkeypatch.setattr(migrations, "MIGRATIONS", [*migrations.MIGRATIONS, add_country, add_broken])
     with pytest.raises(RuntimeError, match="half way"):
         open_store(str(file))
     monkeypatch.undo()
-    assert version_of(file) == 1
+    assert version_of(file) == migrations.current_version()
     store = open_store(str(file))
     store.append(open_match(store), [record(0)])
     assert "country" not in store.results()[0]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import insert, text
-from stores import attack, defense, open_match, record
+from stores import MNIST, attack, defense, open_match, record
 
 from arena import schema
 from arena.database import reading, writing
@@ -185,7 +185,8 @@ def test_thresholds_come_from_the_table_or_the_caller(store):
 def test_lower_bounds_are_averaged_by_defense_and_norm(store):
     cnn = store.defense_id(defense("cnn"))
     bounds = [(0, "l2", 0.25), (1, "l2", 0.0), (0, "linf", 0.1)]
-    rows = [{"defense_id": cnn, "sample": s, "norm": n, "kind": "joint", "value": v, "seed": 0} for s, n, v in bounds]
+    shared = {"defense_id": cnn, "data_hash": MNIST["data_hash"], "kind": "joint", "seed": 0}
+    rows = [shared | {"sample": sample, "norm": norm, "value": value} for sample, norm, value in bounds]
     with writing(store._engine) as connection:
         connection.execute(insert(schema.bound), rows)
     expected = {("abs", "l2"): None, ("abs", "linf"): None, ("cnn", "l2"): 0.125, ("cnn", "linf"): 0.1}

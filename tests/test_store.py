@@ -57,10 +57,12 @@ def test_a_record_comes_back_as_it_was(store):
         seconds=0.25,
         adversarial=image(),
         reason="a line",
+        fragile=True,
+        progress=[[3, 1.5], [900, 1 / 3]],
     )
     match_id = open_match(store)
     store.append(match_id, [kept])
-    (row,) = store.results(adversarials=True)
+    (row,) = store.results(adversarials=True, progress=True)
     expected = {field.name: getattr(kept, field.name) for field in fields(Record)}
     expected |= {"match_id": match_id, "defense": "cnn", "attack": "boundary", "norm": "l2", "budget": None}
     assert np.array_equal(row.pop("adversarial"), expected.pop("adversarial"))
