@@ -4,43 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import Connection, Engine, LargeBinary, insert, inspect, select, update
+from sqlalchemy import Connection, Engine, insert, inspect, select, update
 
 from arena.database import NOTHING_PLAYED, database_name, reading, use_wal, writing
 from arena.errors import UserError
-from arena.schema import THRESHOLDS, metadata, schema_version, threshold
+from arena.schema import THRESHOLDS, bound, distal, metadata, schema_version, threshold
 from arena.views import VIEWS
 
 
 def _bounds_of_data_and_distals(connection: Connection) -> None:
-    """Version 2. Nothing wrote bounds before, so their table is made anew rather than copied."""
+    """Version 2. Nothing wrote bounds before, so their table is made anew rather than copied.
+
+    A later version that changes one of these tables first copies its definition of today to here.
+    """
     for column in ("fragile BOOLEAN", "progress TEXT"):
         connection.exec_driver_sql(f"ALTER TABLE result ADD COLUMN {column}")
-    connection.exec_driver_sql("DROP TABLE bound")
-    connection.exec_driver_sql(
-        """
-        CREATE TABLE bound (
-            id INTEGER PRIMARY KEY,
-            defense_id INTEGER NOT NULL REFERENCES defense (id),
-            data_hash TEXT NOT NULL, sample INTEGER NOT NULL, norm TEXT NOT NULL, kind TEXT NOT NULL,
-            value DOUBLE PRECISION NOT NULL, seed INTEGER NOT NULL,
-            UNIQUE (defense_id, data_hash, sample, norm, kind, seed),
-            CONSTRAINT norm_known CHECK (norm IN ('l0', 'l2', 'linf'))
-        )"""
-    )
-    binary = LargeBinary().compile(connection.dialect)
-    connection.exec_driver_sql(
-        f"""
-        CREATE TABLE distal (
-            id INTEGER PRIMARY KEY,
-            defense_id INTEGER NOT NULL REFERENCES defense (id),
-            label INTEGER NOT NULL, gradient TEXT NOT NULL, seed INTEGER NOT NULL, status TEXT NOT NULL,
-            confidence DOUBLE PRECISION NOT NULL, steps INTEGER NOT NULL, queries INTEGER NOT NULL,
-            gradient_queries INTEGER NOT NULL, seconds DOUBLE PRECISION NOT NULL, image {binary} NOT NULL,
-            UNIQUE (defense_id, label, gradient, seed),
-            CONSTRAINT status_known CHECK (status IN ('found', 'not_found'))
-        )"""
-    )
+    bound.drop(connection)
+    metadata.create_all(connection, [bound, distal])
 
 
 # MIGRATIONS[n - 1] takes the tables of version n to version n + 1. A step is never edited once released.
