@@ -13,6 +13,7 @@ from arena.distances import per_row
 from arena.errors import AccessDenied, PluginError
 from arena.gradients import Autograd, Differences, ExactScores, Source
 from arena.ledger import Ledger
+from arena.memory import in_halves
 
 if TYPE_CHECKING:
     from foolbox import Model
@@ -94,7 +95,7 @@ class Target:
         return self._answer(x.detach(), index, lambda images: evaluate(self._defense, images))
 
     def _ask_with_graph(self, x: Tensor, index: Tensor) -> Tensor:
-        return self._answer(x, index, lambda images: checked_scores(self._defense, images))
+        return self._answer(x, index, lambda images: _ask_in_halves(self._defense, images))
 
     def _answer(self, x: Tensor, index: Tensor, scores_of: Callable[[Tensor], Tensor]) -> Tensor:
         paid = self._ledger.charge(index)
@@ -143,8 +144,12 @@ class _Differentiable(torch.autograd.Function):
 def evaluate(defense: Defense, x: Tensor, rows: int | None = None) -> Tensor:
     """The defense's logits [N, classes] for the images x, asked for in batches of `rows` (default: as it prefers)."""
     with torch.no_grad():
-        parts = [checked_scores(defense, batch) for batch in x.split(rows or defense.batch_size)]
+        parts = [_ask_in_halves(defense, batch) for batch in x.split(rows or defense.batch_size)]
     return torch.cat(parts) if len(parts) != 1 else parts[0]
+
+
+def _ask_in_halves(defense: Defense, x: Tensor) -> Tensor:
+    return in_halves(lambda rows: checked_scores(defense, rows), x)
 
 
 def checked_scores(defense: Defense, x: Tensor) -> Tensor:
