@@ -15,8 +15,10 @@ from arena import settings
 from arena.kernels.decoder import LATENT, PIXELS, Decoder
 from arena.kernels.ops import bank_sweep, latent_bank, latent_descent, latent_sweep
 from arena.kernels.policy import choose, free_memory
+from arena.models.reach import in_reach
 from arena.models.vae import VAE
 
+STEPS, STARTS = 300, 5  # of an inference that counts as converged
 BATCHES = 1000  # that the same points will be scored against: a defense is asked again and again
 
 
@@ -69,28 +71,56 @@ class Inference:
     """
 
     def __init__(self, decoder: Decoder, how: InferenceSettings) -> None:
-        self._decoder, self._how = decoder, how
+        self.decoder, self.how = decoder, how
         self._latents = draw_latents(how).to(decoder.folded.device)
 
     def __call__(self, x: Tensor) -> Explanation:
-        """Explanations of the images x, float32 [B, 1, 28, 28]."""
-        x = x.flatten(1).contiguous()
-        bank = self._bank
-        if bank is None:
-            _, index = latent_sweep(self._decoder, self._latents, x)
-        else:
-            _, index = bank_sweep(bank, self._latents, x)
-        how = self._how
-        score, z, image = latent_descent(
-            self._decoder, self._latents[index], x, how.steps, how.lr, how.radius, reconstruct=True
-        )
+        """Explanations of the images x, float32 [B, 1, 28, 28]; equal images are explained once."""
+        distinct, row = x.flatten(1).unique(dim=0, return_inverse=True)
+        start = self._latents[self._best_points(distinct)]
+        how = self.how
+        score, z, image = latent_descent(self.decoder, start, distinct, how.steps, how.lr, how.radius, reconstruct=True)
         assert image is not None
-        return Explanation(score, z, image)
+        return Explanation(score[row], z[row], image[row])
+
+    def converged(self, x: Tensor) -> Tensor:
+        """The least scores [B, C] found for the images x, float32 [B, 1, 28, 28]: those of `__call__`, or by `STEPS`
+        steps from each of the `STARTS` best points."""
+        images = x.flatten(1).contiguous()
+        starts = self._latents[self._best_points(images, min(STARTS, len(self._latents)))].transpose(1, 2)
+        score, _, _ = latent_descent(
+            self.decoder,
+            starts.flatten(0, 1),
+            images.repeat_interleave(starts.shape[1], 0),
+            max(STEPS, self.how.steps),
+            self.how.lr,
+            self.how.radius,
+        )
+        return torch.minimum(score.view(starts.shape[:3]).amin(1), self(x).score)
+
+    def _best_points(self, x: Tensor, k: int | None = None) -> Tensor:
+        """Indices of the fixed points that are best for each class and image x [B, 784]: [B, C], or the k best,
+        [B, C, k]."""
+        if self._bank is None:
+            return latent_sweep(self.decoder, self._latents, x, k)[1]
+        reach = in_reach(self._bank, self._latents, x) if k is None else None
+        if reach is None:
+            return bank_sweep(self._bank, self._latents, x, k)[1]
+        return reach[bank_sweep(self._bank[:, reach], self._latents[reach], x)[1]]
+
+    def points(self, label: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """The fixed points [points, 8] and their images by one class [points, 784]; with a seed other points of that
+        number, drawn alike."""
+        if seed == 0 and self._bank is not None:
+            return self._latents, self._bank[label]
+        how = self.how.model_copy(update={"seed": self.how.seed + seed})
+        latents = draw_latents(how).to(self._latents.device)
+        return latents, latent_bank(Decoder(self.decoder.folded[label : label + 1]), latents)[0]
 
     @cached_property
     def _bank(self) -> Tensor | None:
         """The points decoded, where memory allows to keep them."""
-        decoder = self._decoder
+        decoder = self.decoder
         way = choose(decoder.classes, len(self._latents), BATCHES, free_memory(decoder.folded.device))
         return latent_bank(decoder, self._latents) if way == "bank" else None
 

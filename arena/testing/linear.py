@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from arena.contracts import Defense, Gradient
+from arena.halfspaces import cross, cross_by_flips
 from arena.record import Norm
 from arena.settings import Settings
 
@@ -73,15 +74,8 @@ class LinearDefense(Defense):
 
     def _boundary(self, norm: Norm, x: Tensor, slope: Tensor, gap: Tensor) -> Tensor:
         """Minimal distances [B, classes] for pixels x [B, 1, P], slope [B, classes, P] and gap [B, classes]."""
-        room = torch.where(slope > 0, 1 - x, x)  # how far each pixel can move before it meets the box
-        steep = slope.abs().clamp_min(1e-12)
-        if norm == "l0":
-            return knapsack(torch.ones_like(steep), steep * room, gap).ceil()
-        if norm == "linf":
-            return water_level(steep, room, gap)
-        multiplier = water_level(steep.square(), room / steep, gap)[..., None]  # d_i = clip(multiplier w_i, box)
-        length = torch.minimum(multiplier * steep, room).square().sum(-1).sqrt()
-        return torch.where(multiplier[..., 0].isinf(), torch.inf, length)
+        distance = cross(norm, x, slope, gap).distance
+        return distance.ceil() if norm == "l0" else distance
 
 
 class BinaryLinearDefense(LinearDefense):
@@ -99,37 +93,5 @@ class BinaryLinearDefense(LinearDefense):
         return (x >= self.binary_threshold).to(x.dtype) + (x - x.detach())
 
     def _boundary(self, norm: Norm, x: Tensor, slope: Tensor, gap: Tensor) -> Tensor:
-        gain = torch.where(x >= self.binary_threshold, -slope, slope).clamp_min(0)  # of flipping each pixel
-        cost = (x - self.binary_threshold).abs().expand_as(gain)
-        if norm == "l0":
-            return knapsack(torch.ones_like(gain), gain, gap).ceil()
-        if norm == "l2":
-            return knapsack(cost.square(), gain, gap).sqrt()
-        cost, order = cost.sort(dim=-1)
-        reached = _first(gain.gather(-1, order).cumsum(-1) >= gap[..., None], cost)
-        return torch.where(gap > 0, reached, 0.0)
-
-
-def water_level(rate: Tensor, limit: Tensor, gap: Tensor) -> Tensor:
-    """The smallest t [...] with sum_i rate_i min(t, limit_i) >= gap [...], for rate and limit [..., P]; or infinity."""
-    limit, order = limit.sort(dim=-1)
-    rate = rate.gather(-1, order)
-    full = (rate * limit).cumsum(-1) - rate * limit  # what the items before this one give, all at their limits
-    rising = rate.flip(-1).cumsum(-1).flip(-1)  # the rate of this item and those after it
-    level = (gap[..., None] - full) / rising  # where the gap closes if exactly the items before are full
-    return _first(level <= limit, level)
-
-
-def knapsack(cost: Tensor, gain: Tensor, gap: Tensor) -> Tensor:
-    """The smallest cost [...] of fractions of items (cost and gain [..., P]) that gain at least gap; or infinity."""
-    order = (gain / cost.clamp_min(1e-12)).argsort(dim=-1, descending=True)
-    cost, gain = cost.gather(-1, order), gain.gather(-1, order)
-    gained, spent = gain.cumsum(-1), cost.cumsum(-1)
-    fraction = (gap[..., None] - (gained - gain)) / gain.clamp_min(1e-12)
-    return _first(gained >= gap[..., None], spent - cost + fraction * cost)
-
-
-def _first(reached: Tensor, values: Tensor) -> Tensor:
-    """values [..., P] at the first True of reached [..., P]; infinity where there is none."""
-    first = reached.to(torch.uint8).argmax(-1, keepdim=True)
-    return torch.where(reached.any(-1), values.gather(-1, first)[..., 0], torch.inf)
+        distance = cross_by_flips(norm, x, slope, gap, self.binary_threshold).distance
+        return distance.ceil() if norm == "l0" else distance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from arena.contracts import Gradient
+from arena.prototypes import FiniteSet
 from arena.testing.linear import LinearDefense
 
 
@@ -36,6 +38,11 @@ class LinearPrototypes(LinearDefense):
         images = (0.5 + self.matrix).clamp(0, 1)
         lengths = images.norm(dim=1, keepdim=True)
         self.matrix = images * lengths.min() / lengths
+
+    @cached_property
+    def prototypes(self) -> FiniteSet:
+        """One a class: the nearest decides, as the highest linear score does."""
+        return FiniteSet(self.matrix.split(1))
 
     def reconstructions(self, x: Tensor) -> Tensor:
         """The image that each class takes x [B, 1, 28, 28] for, [B, classes, 1, 28, 28]."""

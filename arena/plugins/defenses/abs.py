@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from arena.contracts import Defense
 from arena.kernels.decoder import PIXELS
 from arena.models.analysis_by_synthesis import AnalysisBySynthesis, Explanation, Inference, InferenceSettings
 from arena.models.cnn import Binarize
+from arena.models.latent_prototypes import LatentPrototypes
 from arena.models.released import read_released_abs
 from arena.models.weights import ZOO, fill, load_calibration, read_tensors
 
@@ -27,6 +29,7 @@ class ABS(Defense):
 
     name = "abs"
     gradient = "exact"
+    batch_size = 2048  # the images of an estimated gradient together: equal and close ones are explained faster
     Settings = InferenceSettings
 
     def __init__(self, weights: str | Path | None = None, device: str = "cpu", **settings: Any) -> None:
@@ -48,9 +51,17 @@ class ABS(Defense):
         toward = explanation.image.view(len(x), -1, *x.shape[1:]) - self._seen(x)[:, None]
         return self.network.logits(explanation.score), 2 / PIXELS * self.network.scales.view(-1, 1, 1, 1) * toward
 
+    def converged_scores(self, x: Tensor) -> Tensor:
+        return self.network.logits(self._infer.converged(self._seen(x)))
+
     def reconstructions(self, x: Tensor) -> Tensor:
         """The image by which each class explains each of the images x, [B, classes, 1, 28, 28] in [0, 1]."""
         return self._explain(x).image.view(len(x), -1, *x.shape[1:])
+
+    @cached_property
+    def prototypes(self) -> LatentPrototypes:
+        """What the scores are minima over; see `arena.prototypes`."""
+        return LatentPrototypes(self._infer, self.network.scales)
 
     def _explain(self, x: Tensor) -> Explanation:
         return self._infer(self._seen(x))

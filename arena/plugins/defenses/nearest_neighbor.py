@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from arena.data import load_data
 from arena.errors import UserError
 from arena.models import nearest_neighbor
 from arena.models.weights import ZOO, load_calibration
+from arena.prototypes import FiniteSet
 
 
 class NearestNeighbor(Defense):
@@ -37,3 +39,8 @@ class NearestNeighbor(Defense):
 
     def score_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.network.score_gradient(x)
+
+    @cached_property
+    def prototypes(self) -> FiniteSet:
+        """The training images; the least squared distance decides as the least distance. See `arena.prototypes`."""
+        return FiniteSet(self.network.prototypes.split(self.network.sizes))
