@@ -42,7 +42,7 @@ class _Style(NamedTuple):
         return "" if value is None else f"{100 * value:.{digits}f}{self.percent}"
 
 
-_PLAIN = _Style("\N{INFINITY}", "%")
+PLAIN = _Style("\N{INFINITY}", "%")
 _LATEX = _Style(r"$\infty$", r"\%")
 _LATEX_SPECIAL = str.maketrans({character: "\\" + character for character in "_&%$#{}"})
 
@@ -91,7 +91,7 @@ def _markdown(rows: Sequence[LeaderboardRow]) -> str:
     lines = [
         ["norm", "defense", "attack", *columns],
         [*["---"] * 3, *["--:"] * len(columns)],
-        *([NORM_NAMES[row.norm], row.defense, row.attack, *_cells(columns, row, _PLAIN)] for row in rows),
+        *([NORM_NAMES[row.norm], row.defense, row.attack, *_cells(columns, row, PLAIN)] for row in rows),
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -129,7 +129,7 @@ def _table(rows: Sequence[LeaderboardRow], console: Console) -> str:
                 table.title = f"{NORM_NAMES[row.norm]}, accuracy at {row.epsilon:g}"
                 text = Text(("" if every_is_all else " ") + getattr(row, label))
                 style = "bold" if row.attack == ALL and not every_is_all else None
-                table.add_row(text, *_cells(columns, row, _PLAIN), style=style)
+                table.add_row(text, *_cells(columns, row, PLAIN), style=style)
         tables += [table, ""]
     with console.capture() as capture:
         console.print(Group(*tables[:-1]))
@@ -148,7 +148,7 @@ def _empty_table(label: str, columns: Sequence[str], gap: int) -> Table:
 
 def _columns(rows: Sequence[LeaderboardRow]) -> list[str]:
     """The columns that say something about these rows."""
-    return [name for name, cell in _CELLS.items() if any(cell(row, _PLAIN) for row in rows)]
+    return [name for name, cell in _CELLS.items() if any(cell(row, PLAIN) for row in rows)]
 
 
 def _cells(columns: Sequence[str], row: LeaderboardRow, style: _Style) -> list[str]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,10 @@ class Store:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A connection to one consistent snapshot, for queries that the store does not have."""
+        return reading(self._engine)
 
     def tournament_id(self, conditions: Mapping[str, Any]) -> int:
         """The tournament of these conditions, found or new; it becomes the last used.
@@ -199,7 +204,7 @@ class Store:
             rows = Results(dict(row) for row in connection.execute(query).mappings())
         for row in rows:
             if row.get("adversarial") is not None:
-                row["adversarial"] = _image(row["match_id"], row["sample"], row["adversarial"])
+                row["adversarial"] = stored_image(row["match_id"], row["sample"], row["adversarial"])
             if "progress" in row:
                 row["progress"] = json.loads(row["progress"] or "[]")
         return rows
@@ -236,7 +241,7 @@ class Store:
                 query = kept.where(result.match_id == match.id).order_by(result.sample)
                 for row in connection.execute(query, execution_options={"yield_per": 1000}).mappings():
                     blob = row["adversarial"]
-                    image = None if blob is None else _image(match.id, row["sample"], blob)
+                    image = None if blob is None else stored_image(match.id, row["sample"], blob)
                     yield Evidence(*shared, **{**row, "status": Status(row["status"]), "adversarial": image})
 
 
@@ -277,7 +282,8 @@ def _row(match_id: int, record: Record) -> dict[str, Any]:
     return row | {"match_id": match_id, "status": Status(record.status), "adversarial": packed, "progress": progress}
 
 
-def _image(match_id: int, sample: int, blob: bytes) -> np.ndarray:
+def stored_image(match_id: int, sample: int, blob: bytes) -> np.ndarray:
+    """The adversarial of a row, float32 [1, 28, 28]; raises UserError, naming the row, for bytes that are none."""
     try:
         return unpack(blob)
     except ValueError as failure:
