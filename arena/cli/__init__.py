@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from arena.cli.doctor import doctor
 from arena.environment import default_db, wants_traceback
 from arena.errors import UserError
 from arena.record import NORMS
@@ -187,6 +188,9 @@ def _describe(card: Any, out: Path) -> None:
     scores = ", ".join(f"{split} {score:.2%}" for split, score in card.accuracy.items())
     weights = out / f"{card.name}.safetensors" if card.sha256 else "the training set itself"
     print(f"{card.name}: accuracy {scores}; weights: {weights}; model card: {out / card.name}.json")
+
+
+cli.add_command(doctor)
 
 
 def main() -> None:
