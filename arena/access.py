@@ -156,11 +156,16 @@ def checked_scores(defense: Defense, x: Tensor) -> Tensor:
     """The defense's logits [N, classes]; raises PluginError if they are anything else, or not finite."""
     exact = x.requires_grad and defense.gradient == "exact"
     scores = ExactScores.apply(x, defense) if exact else defense.scores(x)
-    if scores.ndim != 2 or len(scores) != len(x):
-        raise PluginError(f"defense {defense.name} returned scores of shape {tuple(scores.shape)} for {len(x)} images")
+    check_scores(defense, scores, len(x))
+    return scores
+
+
+def check_scores(defense: Defense, scores: Tensor, images: int) -> None:
+    """Raises PluginError unless the defense's scores are finite numbers [images, classes]."""
+    if scores.ndim != 2 or len(scores) != images:
+        raise PluginError(f"defense {defense.name} returned scores of shape {tuple(scores.shape)} for {images} images")
     if not bool(scores.isfinite().all()):
         raise PluginError(f"defense {defense.name} returned scores that are not finite")
-    return scores
 
 
 def margin(scores: Tensor, y: Tensor) -> Tensor:

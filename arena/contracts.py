@@ -106,6 +106,14 @@ class Defense(_Plugin):
         """
         raise NotImplementedError(f"defense {self.name} has no exact gradient")
 
+    def converged_scores(self, x: Tensor) -> Tensor | None:
+        """Logits [B, classes] of the images x as an inference carried to convergence would have them.
+
+        For a defense whose `scores` come of a search that ends after so many steps. The referee asks about every
+        adversarial that it found: one that is classified correctly here is fragile. None: there is no such search.
+        """
+        return None
+
 
 class Attack(_Plugin):
     """Proposes adversarial images; it sees the defense only through its `Target`.

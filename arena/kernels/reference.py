@@ -103,20 +103,14 @@ def _low_scores(bank: Tensor, latents: Tensor, x: Tensor, k: int | None) -> Tens
     """F_c(x, z) = ||x - G_c(z)||^2 + ||z||^2 / 2, [B, C, P], where it is among the k lowest of image and class;
     infinity elsewhere.
 
-    The expanded square is a matrix product, but loses digits: it only rules points out, by more than all that rounding
-    can do. A sum of n terms errs by at most n epsilon / 2 of their magnitudes (Higham 2002, section 3.1); two points
-    are compared, each by both forms, and 8 covers the steps around the sums. Where NaN or infinity comes in, the slack
-    is not finite either and no point is ruled out.
+    The rough scores only rule points out. Where NaN or infinity comes in, the slack is not finite either and no point
+    is ruled out.
     """
-    half_norms = 0.5 * latents.square().sum(-1)
-    norms = torch.linalg.vector_norm(bank, dim=-1)
-    product = (x @ bank.flatten(0, 1).T).view(len(x), *norms.shape)
-    rough = norms.square() + half_norms - 2 * product  # less ||x||^2, which every point has
-    magnitude = (torch.linalg.vector_norm(x, dim=-1)[:, None] + norms.amax(-1)).square() + half_norms.amax()
-    slack = 2 * (PIXELS + 8) * torch.finfo(x.dtype).eps * magnitude
+    rough, slack = rough_scores(bank, latents, x)
     kth = rough.topk(min(k or 1, len(latents)), largest=False).values[..., -1]
     close = ~(rough > (kth + slack)[..., None])
 
+    half_norms = 0.5 * latents.square().sum(-1)
     scores = rough.fill_(torch.inf)
     for image, label, point in zip(
         *(index.split(PAIRS_AT_ONCE) for index in close.nonzero(as_tuple=True)), strict=True
@@ -124,6 +118,21 @@ def _low_scores(bank: Tensor, latents: Tensor, x: Tensor, k: int | None) -> Tens
         differences = x[image] - bank[label, point]
         scores[image, label, point] = differences.square().sum(-1) + half_norms[point]
     return scores
+
+
+def rough_scores(bank: Tensor, latents: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """F_c(x, z) - ||x||^2, [B, C, P], and the slack [B, C]: points farther apart than that are in their true order.
+
+    The expanded square is a matrix product, but loses digits. A sum of n terms errs by at most n epsilon / 2 of their
+    magnitudes (Higham 2002, section 3.1); two points are compared, each by both forms, and 8 covers the steps around
+    the sums.
+    """
+    half_norms = 0.5 * latents.square().sum(-1)
+    norms = torch.linalg.vector_norm(bank, dim=-1)
+    product = (x @ bank.flatten(0, 1).T).view(len(x), *norms.shape)
+    magnitude = (torch.linalg.vector_norm(x, dim=-1)[:, None] + norms.amax(-1)).square() + half_norms.amax()
+    slack = 2 * (PIXELS + 8) * torch.finfo(x.dtype).eps * magnitude
+    return norms.square() + half_norms - 2 * product, slack
 
 
 def _smallest(scores: Tensor, k: int | None) -> tuple[Tensor, Tensor]:
