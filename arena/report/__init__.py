@@ -1,0 +1,90 @@
+"""The report: one HTML page that needs neither network nor server, drawn from the store alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from arena import leaderboard
+from arena.data import data_hash as known_hash
+from arena.data import load_data
+from arena.database import NOTHING_PLAYED
+from arena.errors import UserError
+from arena.files import write_atomically
+from arena.leaderboard import ALL, LeaderboardRow
+from arena.record import NORMS, Norm
+from arena.report.best import bound_values, read_best, read_bounds
+from arena.report.charts import read_charts
+from arena.report.facts import read_facts
+from arena.report.gallery import read_gallery
+from arena.report.page import render
+from arena.store import Store
+
+__all__ = ["write_report"]
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The leaderboard of one norm: every defense against all attacks, and every match."""
+
+    norm: Norm
+    epsilon: float
+    defenses: list[LeaderboardRow]
+    matches: list[LeaderboardRow]
+
+    def strongest(self, defense: str) -> str:
+        """The attack with the smallest median: `matches` come strongest first."""
+        return next(row.attack for row in self.matches if row.defense == defense)
+
+
+def write_report(store: Store, out: Path) -> int:
+    """Write the page; returns its size in bytes.
+
+    The images of the gallery are left out, and the page says why, where the data set that was played is not at hand.
+    Raises UserError where nothing was played, for a stored image that cannot be read, or if `out` cannot be written.
+    """
+    with store.reading() as connection:
+        facts = read_facts(connection)
+        if facts is None:
+            raise UserError(f"nothing to report: {NOTHING_PLAYED}")
+        best, bounds = read_best(connection), read_bounds(connection, facts.data["data_hash"])
+        by_defense, by_match = (leaderboard.rows(connection, by=by) for by in ("defense", "match"))
+        boards = _boards(by_defense, by_match)
+        try:
+            clean = _clean_images(**facts.data)
+        except UserError as failure:
+            gallery, no_gallery = None, str(failure)
+        else:
+            gallery, no_gallery = read_gallery(connection, best, bounds, clean), ""
+    charts = read_charts(best.distances, bound_values(bounds), {board.norm: board.epsilon for board in boards})
+    content = render(
+        facts=facts,
+        samples=best.samples,
+        boards=boards,
+        bounded=bool(bounds),
+        charts=charts,
+        chart_data=[asdict(chart) for chart in charts],
+        gallery=gallery,
+        no_gallery=no_gallery,
+    )
+    write_atomically(out, content)
+    return len(content)
+
+
+def _boards(by_defense: list[LeaderboardRow], by_match: list[LeaderboardRow]) -> list[Board]:
+    boards = []
+    for norm in NORMS:
+        defenses, matches = ([row for row in rows if row.norm == norm] for rows in (by_defense, by_match))
+        if defenses:
+            matches = [row for row in matches if row.attack != ALL]
+            boards.append(Board(norm, defenses[0].epsilon, defenses, matches))
+    return boards
+
+
+def _clean_images(dataset: str, split: str, data_hash: str) -> np.ndarray:
+    """Images, float32 [N, 1, 28, 28] in [0, 1]; raises UserError if those that were played cannot be had."""
+    if known_hash(dataset, split) != data_hash:
+        raise UserError(f"the data set {dataset}, {split}, of this installation is not the one that was played")
+    return load_data(dataset, split)[0].numpy()

@@ -1,0 +1,70 @@
+"""What a report needs of every sample before it can draw: the least distances and the lower bounds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import Connection, column, func, select, table
+
+from arena import schema
+from arena.record import Norm
+from arena.report.charts import Distances
+from arena.views import current_match
+
+_best_result = table("best_result", *map(column, ("defense", "norm", "sample", "distance", "match_id")))
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """`closest`: match and sample of the closest adversarial of each sample, for every defense and norm."""
+
+    distances: Distances
+    closest: set[tuple[int, int]]
+    samples: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A lower bound on the distances of one sample; `kind` says how it was derived."""
+
+    value: float
+    kind: str
+
+
+Bounds = dict[tuple[str, Norm], dict[int, Bound]]  # of each sample, by defense and norm
+
+
+def read_best(connection: Connection) -> Best:
+    """The least distance of every sample over all attacks of a norm."""
+    distances: dict[tuple[str, Norm], list[float]] = defaultdict(list)
+    closest, samples = set(), set()
+    for defense, norm, sample, distance, match_id in connection.execute(select(_best_result)):
+        distances[defense, norm].append(distance)
+        closest.add((match_id, sample))
+        samples.add(sample)
+    return Best({key: np.asarray(values) for key, values in distances.items()}, closest, sorted(samples))
+
+
+def read_bounds(connection: Connection, data_hash: str) -> Bounds:
+    """For each kind the least over its seeds, since each search may miss the minimum; then the best kind's."""
+    bound = schema.bound.c
+    defenses = select(current_match.c.defense_id, current_match.c.defense).distinct().subquery()
+    least = (
+        select(defenses.c.defense, bound.norm, bound.sample, bound.kind, func.min(bound.value))
+        .join_from(schema.bound, defenses, bound.defense_id == defenses.c.defense_id)
+        .where(bound.data_hash == data_hash)
+        .group_by(defenses.c.defense, bound.norm, bound.sample, bound.kind)
+        .order_by(bound.kind)
+    )
+    best: Bounds = defaultdict(dict)
+    for defense, norm, sample, kind, value in connection.execute(least):
+        known = best[defense, norm].get(sample)
+        if known is None or known.value < value:
+            best[defense, norm][sample] = Bound(value, kind)
+    return best
+
+
+def bound_values(bounds: Bounds) -> Distances:
+    return {key: np.array([bound.value for bound in of.values()]) for key, of in bounds.items()}
