@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -11,14 +9,21 @@ from arena.distances import distance
 from arena.errors import BudgetExhausted
 from arena.record import Norm
 
+NOTABLE = 0.99  # a closer adversarial enters the progress if it takes off 1 %: some attacks creep for 25 000 queries
 
-@dataclass
+
 class Closest:
-    """The closest adversarial seen for each sample: images [B, ...], distance [B] (inf: none), query [B] (when)."""
+    """The closest adversarial seen for each sample: images [B, ...], distance [B] (inf: none), query [B] (when).
 
-    images: Tensor
-    distance: Tensor
-    query: Tensor
+    clean: the images [B, ...], which stand where there is none.
+    """
+
+    def __init__(self, clean: Tensor) -> None:
+        self.images = clean.clone()
+        self.distance = torch.full_like(clean[:, 0, 0, 0], torch.inf)
+        self.query = torch.zeros(len(clean), dtype=torch.int64, device=clean.device)
+        self._noted = self.distance.clone()  # the last distance of each sample in _notes
+        self._notes: list[tuple[Tensor, Tensor, Tensor]] = []  # samples, queries and distances that took off 1 %
 
     def keep(self, x: Tensor, index: Tensor, distances: Tensor, queries: Tensor) -> None:
         """Take over the rows x (of the samples `index`, which may repeat) that are closer than what is kept."""
@@ -32,6 +37,27 @@ class Closest:
             self.images[samples] = x[chosen]
             self.distance[samples] = distances[chosen]
             self.query[samples] = queries[samples]
+            self._note(samples)
+
+    def _note(self, samples: Tensor) -> None:
+        distances = self.distance[samples]
+        notable = distances <= NOTABLE * self._noted[samples]
+        samples, distances = samples[notable], distances[notable]
+        if len(samples):
+            self._noted[samples] = distances
+            self._notes.append((samples, self.query[samples], distances))
+
+    def progress(self) -> list[list[list[float]]]:
+        """For each sample [query, distance] of its first adversarial, of each at least 1 % closer than the one before
+        in this list, and of the closest; distances have 6 digits. Empty where nothing was seen."""
+        seen = self.distance.isfinite().nonzero().flatten()
+        rows: list[list[list[float]]] = [[] for _ in self.images]
+        for columns in [*self._notes, (seen, self.query[seen], self.distance[seen])]:
+            for sample, query, closer in zip(*(column.tolist() for column in columns), strict=True):
+                entry = [query, float(f"{closer:.6g}")]
+                if rows[sample][-1:] != [entry]:
+                    rows[sample].append(entry)
+        return rows
 
 
 class Ledger:
@@ -48,8 +74,8 @@ class Ledger:
         self.binary_threshold = binary_threshold
         self.queries = torch.zeros_like(self.y)
         self.gradient_queries = torch.zeros_like(self.y)
-        self.seen = self._nothing()
-        self.binarized = self._nothing()  # the same, after `binarize`: stays empty without a threshold
+        self.seen = Closest(self.x)
+        self.binarized = Closest(self.x)  # the same, after `binarize`: stays empty without a threshold
 
     def charge(self, index: Tensor, *, gradient: bool = False) -> Tensor | None:
         """Bill one query to each row's sample; gives the rows [N] that are paid, or None where all are.
@@ -76,14 +102,11 @@ class Ledger:
         if not len(wrong):
             return
         x, index = x[wrong], index[wrong]
-        clean = self.x[index]
-        self.seen.keep(x, index, distance(self.norm, x, clean), self.queries)
+        clean, spent = self.x[index], self.queries + self.gradient_queries
+        self.seen.keep(x, index, distance(self.norm, x, clean), spent)
         if self.binary_threshold is not None:
             x = binarize(x, clean, self.binary_threshold)
-            self.binarized.keep(x, index, distance(self.norm, x, clean), self.queries)
-
-    def _nothing(self) -> Closest:
-        return Closest(self.x.clone(), torch.full_like(self.x[:, 0, 0, 0], torch.inf), torch.zeros_like(self.y))
+            self.binarized.keep(x, index, distance(self.norm, x, clean), spent)
 
 
 def binarize(x: Tensor, clean: Tensor, threshold: float) -> Tensor:

@@ -74,6 +74,7 @@ def _rule(defense: Defense, attack: Attack, x: Tensor, y: Tensor, seed: int, bud
     )  # [proposals, B]
     labels, margins = _verify(defense, x, y, proposals, distances)
     distances[labels == y] = torch.inf  # did not hold
+    progress = ledger.seen.progress(), ledger.binarized.progress()
     rulings = []
     for row in range(len(x)):
         winner = int(distances[:, row].argmin())
@@ -84,6 +85,7 @@ def _rule(defense: Defense, attack: Attack, x: Tensor, y: Tensor, seed: int, bud
                 "adversarial_label": int(labels[winner, row]),
                 "margin": float(margins[winner, row]),
                 "best_query": int(proposals[winner].query[row]) or None,
+                "progress": progress[winner // 2][row],  # proposals come in pairs
             }
         else:
             claimed = any(bool(proposal.claims[row]) for proposal in proposals)

@@ -26,10 +26,11 @@ class Record:
 
     `distance` is in the attack's norm; `l0`, `l2` and `linf` are those of the stored adversarial, in float64.
     `margin` is the winning logit minus that of the label (> 0). `queries` and `gradient_queries` are what the attack
-    spent on this sample, `best_query` the number of queries spent when the closest adversarial was seen (None if the
+    spent on this sample, `best_query` the number of both spent when the closest adversarial was seen (None if the
     attack returned it without asking). `adversarial` is float32 [1, 28, 28], `reason` one line for rejected and error.
     `fragile`: whether it vanishes once the defense's inference converges (None: the defense has none to converge).
-    `progress`: [query, distance] of each closer adversarial that the target saw, in order.
+    `progress`: [query, distance] of the first adversarial that the target saw, of each that was at least 1 % closer,
+    in order, and of the closest; queries are counted as in `best_query`.
     """
 
     sample: int

@@ -1,5 +1,7 @@
 """What an attack may see, what it pays, and what is remembered of it."""
 
+import math
+
 import foolbox
 import pytest
 import torch
@@ -183,6 +185,60 @@ def test_the_memory_is_the_closest_misclassified_row_of_each_sample(seed, norm, 
         assert target.best_distance[sample] == expected
         assert distance(norm, target.best, x)[sample] == (expected if mine.any() else 0)
         assert books.seen.query[sample] <= books.queries[sample]
+
+
+def notable(distances):
+    """Of [query, distance] in order: the first, those at least 1 % closer than the last one here, and the closest."""
+    kept, closest = [], [0, math.inf]
+    for entry in distances:
+        if entry[1] < closest[1]:
+            closest = entry
+            if not kept or entry[1] <= 0.99 * kept[-1][1]:
+                kept.append(entry)
+    return kept if kept[-1:] == [closest] or not kept else [*kept, closest]
+
+
+@given(seed=st.integers(0, 10**6), norm=st.sampled_from(["l0", "l2", "linf"]))
+def test_the_progress_is_each_notably_closer_row_and_the_closest(seed, norm):
+    generator = torch.Generator().manual_seed(seed)
+    x, y = torch.rand(3, 1, 4, 4, generator=generator), torch.zeros(3, dtype=torch.int64)
+    books = Ledger(x, y, norm, binary_threshold=0.5)
+    seen, binarized = ([[] for _ in x] for _ in range(2))
+    for _ in range(20):
+        index = torch.randint(3, (4,), generator=generator)
+        noise = torch.randn(4, 1, 4, 4, generator=generator) * torch.rand(4, 1, 1, 1, generator=generator)
+        rows = (x[index] + 0.3 * noise).clamp(0, 1)
+        rows = torch.where(torch.rand(rows.shape, generator=generator) < 0.5, rows, x[index])
+        wrong = torch.rand(4, generator=generator) < 0.7
+        books.charge(index)
+        books.charge(index, gradient=True)
+        books.remember(rows, index, torch.stack([~wrong, wrong], 1).float())
+        for images, calls in ((rows, seen), (binarize(rows, x[index], 0.5), binarized)):
+            distances = distance(norm, images, x[index])
+            for sample in range(3):
+                if (mine := wrong & (index == sample)).any():
+                    spent = int(books.queries[sample] + books.gradient_queries[sample])
+                    calls[sample].append([spent, float(distances[mine].min())])
+    for closest, calls in ((books.seen, seen), (books.binarized, binarized)):
+        progress = closest.progress()
+        for sample in range(3):
+            expected = notable(calls[sample])
+            assert [query for query, _ in progress[sample]] == [query for query, _ in expected]
+            assert [d for _, d in progress[sample]] == pytest.approx([d for _, d in expected], rel=1e-5)
+            if expected:
+                assert progress[sample][-1][0] == closest.query[sample]
+
+
+def test_an_attack_that_creeps_leaves_a_short_progress():
+    x, y = torch.zeros(1, 1, 1, 1), torch.zeros(1, dtype=torch.int64)
+    books = Ledger(x, y, "linf")
+    for step in range(1000):
+        index = torch.tensor([0])
+        books.charge(index)
+        books.remember(torch.full_like(x, 0.9 - 2e-4 * step), index, torch.tensor([[0.0, 1.0]]))
+    (progress,) = books.seen.progress()
+    assert progress[0] == [1, pytest.approx(0.9)] and progress[-1] == [1000, pytest.approx(0.7002)]
+    assert 20 < len(progress) < 30  # 0.99 ** 25 = 0.7002 / 0.9
 
 
 @given(seed=st.integers(0, 10**6), threshold=st.sampled_from([0.25, 0.5, 0.9]))

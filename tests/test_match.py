@@ -97,6 +97,23 @@ def test_the_best_that_the_target_saw_beats_a_worse_candidate():
     assert play(invert)[0].best_query is None
 
 
+@pytest.mark.parametrize("kind", [LinearDefense, BinaryLinearDefense])
+def test_progress_leads_to_the_distance_that_counts(kind):
+    def run(self, target, x, y, rng):
+        for fraction in torch.linspace(1, 0, 41):
+            target.labels(toward(x, fraction))
+        return target.best
+
+    defense = kind(classes=4, seed=3)
+    x, y = defense.sample_images(6, seed=4)
+    for record in play(run, x=x, y=y, defense=defense):
+        queries, distances = zip(*record.progress, strict=True)
+        assert len(queries) > (kind is LinearDefense) and list(queries) == sorted(set(queries))
+        assert list(distances) == sorted(set(distances), reverse=True)
+        assert record.progress[-1] == [record.best_query, pytest.approx(record.distance, rel=1e-5)]
+    assert play(invert)[0].progress == []
+
+
 def test_a_better_candidate_beats_what_the_target_saw():
     def run(self, target, x, y, rng):
         target.labels(1 - x)
