@@ -34,10 +34,6 @@ class Board:
     defenses: list[LeaderboardRow]
     matches: list[LeaderboardRow]
 
-    def strongest(self, defense: str) -> str:
-        """The attack with the smallest median: `matches` come strongest first."""
-        return next(row.attack for row in self.matches if row.defense == defense)
-
 
 def write_report(store: Store, out: Path) -> int:
     """Write the page; returns its size in bytes.
@@ -63,6 +59,7 @@ def write_report(store: Store, out: Path) -> int:
         facts=facts,
         samples=best.samples,
         boards=boards,
+        winners=best.winners,
         bounded=bool(bounds),
         charts=charts,
         chart_data=[asdict(chart) for chart in charts],

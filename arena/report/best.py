@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 from sqlalchemy import Connection, column, func, select, table
 
 from arena import schema
-from arena.record import Norm
+from arena.record import Norm, Status
 from arena.report.charts import Distances
 from arena.views import current_match
 
-_best_result = table("best_result", *map(column, ("defense", "norm", "sample", "distance", "match_id")))
+_best_result = table(
+    "best_result", *map(column, ("defense", "norm", "sample", "attack", "distance", "status", "match_id"))
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """`closest`: match and sample of the closest adversarial of each sample, for every defense and norm."""
+    """`closest`: match and sample of the closest adversarial of each sample, for every defense and norm.
+
+    `winners`: for how many samples each attack found it, by defense and norm.
+    """
 
     distances: Distances
     closest: set[tuple[int, int]]
+    winners: dict[tuple[str, Norm], Counter[str]]
     samples: list[int]
 
 
@@ -39,12 +45,16 @@ Bounds = dict[tuple[str, Norm], dict[int, Bound]]  # of each sample, by defense 
 def read_best(connection: Connection) -> Best:
     """The least distance of every sample over all attacks of a norm."""
     distances: dict[tuple[str, Norm], list[float]] = defaultdict(list)
+    winners: dict[tuple[str, Norm], Counter[str]] = defaultdict(Counter)
     closest, samples = set(), set()
-    for defense, norm, sample, distance, match_id in connection.execute(select(_best_result)):
-        distances[defense, norm].append(distance)
-        closest.add((match_id, sample))
-        samples.add(sample)
-    return Best({key: np.asarray(values) for key, values in distances.items()}, closest, sorted(samples))
+    for row in connection.execute(select(_best_result)):
+        distances[row.defense, row.norm].append(row.distance)
+        closest.add((row.match_id, row.sample))
+        samples.add(row.sample)
+        if row.status == Status.FOUND:
+            winners[row.defense, row.norm][row.attack] += 1
+    arrays = {key: np.asarray(values) for key, values in distances.items()}
+    return Best(arrays, closest, winners, sorted(samples))
 
 
 def read_bounds(connection: Connection, data_hash: str) -> Bounds:

@@ -47,8 +47,9 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The tournaments that are counted together, for they share data set, split and hash, and their contestants.
+    """The tournaments that are counted together, for they share their data, and who played.
 
+    `conditions` are those of each tournament beside the data, `environments` the versions that any was played with;
     `matches` counts them by their status, `rows` results by theirs.
     """
 
@@ -72,10 +73,11 @@ def read_facts(connection: Connection) -> Facts | None:
     defenses = _by_id(connection, schema.defense, {match.defense_id for match in matches})
     attacks = _by_id(connection, schema.attack, {match.attack_id for match in matches})
     some = next(iter(tournaments.values()))
+    data = {name: getattr(some, name) for name in ("dataset", "split", "data_hash")}
     played_in = (environment for row in tournaments.values() for environment in json.loads(row.environments))
     return Facts(
-        data={name: getattr(some, name) for name in ("dataset", "split", "data_hash")},
-        conditions=[json.loads(row.conditions) for row in tournaments.values()],
+        data=data,
+        conditions=[_without(json.loads(row.conditions), data) for row in tournaments.values()],
         environments=list({json.dumps(environment): environment for environment in played_in}.values()),
         defenses=[_contestant(row) for row in defenses.values()],
         attacks=[_contestant(row, norm=row.norm, needs=row.needs) for row in attacks.values()],
@@ -89,6 +91,10 @@ def _by_id(connection: Connection, table: Table, wanted: set[int]) -> dict[int, 
     """The wanted rows of a table, by name where they have one."""
     order = table.c["name" if "name" in table.c else "id"]
     return {row.id: row for row in connection.execute(select(table).order_by(order)) if row.id in wanted}
+
+
+def _without(conditions: dict[str, Any], data: dict[str, str]) -> dict[str, Any]:
+    return {name: value for name, value in conditions.items() if name not in data}
 
 
 def _contestant(row: Any, **fields: Any) -> Contestant:

@@ -67,8 +67,10 @@ function openGallery(index) {
     const heading = make("h3", {}, `Sample ${sample.sample}, label ${sample.label}`);
     const clean = make("figure", { className: "clean" });
     clean.append(image(gray(sample.clean), "the clean image"), make("figcaption", {}, "clean"));
-    const norms = Object.keys(index.norms).map((norm) => showNorm(sample, defenses.value, norm));
-    shown.replaceChildren(heading, clean, ...norms.filter(Boolean));
+    const norms = make("div", { className: "norms" });
+    const sections = Object.keys(index.norms).map((norm) => showNorm(sample, defenses.value, norm));
+    norms.append(...sections.filter(Boolean));
+    shown.replaceChildren(heading, clean, norms);
   }
 
   function showNorm(sample, defense, norm) {
