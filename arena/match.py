@@ -12,7 +12,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from arena.access import Target, check_images, evaluate, margin
+from arena.access import Target, check_images, check_scores, evaluate, margin
 from arena.contracts import Attack, Defense
 from arena.distances import distance
 from arena.errors import BudgetExhausted, PluginError, UserError
@@ -74,18 +74,21 @@ def _rule(defense: Defense, attack: Attack, x: Tensor, y: Tensor, seed: int, bud
     )  # [proposals, B]
     labels, margins = _verify(defense, x, y, proposals, distances)
     distances[labels == y] = torch.inf  # did not hold
+    nearest, winners = distances.min(0)
+    images = torch.stack([proposals[winner].images[row] for row, winner in enumerate(winners.tolist())])
+    found = nearest.isfinite()
+    fragile = iter(_fragile(defense, images[found], y[found]))
     progress = ledger.seen.progress(), ledger.binarized.progress()
     rulings = []
-    for row in range(len(x)):
-        winner = int(distances[:, row].argmin())
+    for row, winner in enumerate(winners.tolist()):
         spent = {"queries": int(ledger.queries[row]), "gradient_queries": int(ledger.gradient_queries[row])}
-        if distances[winner, row] < torch.inf:
-            image = proposals[winner].images[row]
-            ruling = _found(attack, x[row], image) | {
+        if found[row]:
+            ruling = _found(attack, x[row], images[row]) | {
                 "adversarial_label": int(labels[winner, row]),
                 "margin": float(margins[winner, row]),
                 "best_query": int(proposals[winner].query[row]) or None,
                 "progress": progress[winner // 2][row],  # proposals come in pairs
+                "fragile": next(fragile),
             }
         else:
             claimed = any(bool(proposal.claims[row]) for proposal in proposals)
@@ -161,6 +164,21 @@ def _verify(
     labels[which, row] = scores.argmax(1)
     margins[which, row] = margin(scores, y[row]).double()
     return labels, margins
+
+
+def _fragile(defense: Defense, images: Tensor, y: Tensor) -> list[bool | None]:
+    """Whether each adversarial [n, ...] vanishes once the defense's inference converges; None: it has none."""
+    if not len(images):
+        return []
+    fragile: list[bool | None] = []
+    for part, labels in zip(images.split(defense.batch_size), y.split(defense.batch_size), strict=True):
+        with torch.no_grad():
+            scores = defense.converged_scores(part)
+        if scores is None:
+            return [None] * len(images)
+        check_scores(defense, scores, len(part))
+        fragile += (scores.argmax(1) == labels).tolist()
+    return fragile
 
 
 def _found(attack: Attack, clean: Tensor, image: Tensor) -> dict:

@@ -90,7 +90,7 @@ class Inference:
         starts = self._latents[self._best_points(images, min(STARTS, len(self._latents)))].transpose(1, 2)
         score, _, _ = latent_descent(
             self.decoder,
-            starts.flatten(0, 1),
+            starts.flatten(0, 1).contiguous(),
             images.repeat_interleave(starts.shape[1], 0),
             max(STEPS, self.how.steps),
             self.how.lr,

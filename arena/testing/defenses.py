@@ -9,7 +9,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from arena.access import checked_scores
+from arena.access import check_scores, checked_scores
 from arena.contracts import Defense, Gradient
 from arena.distances import per_row
 from arena.testing.linear import LinearDefense
@@ -39,6 +39,8 @@ def check_defense(defense: Defense | type[Defense], *, x: Tensor | None = None) 
     tolerance = TOLERANCE * max(1.0, float(scores.abs().max()))
     with report.guard("rows"):
         _rows_independent(report, ready, x, scores, tolerance)
+    with report.guard("converged"):
+        _converged(report, ready, x, scores)
     with report.guard("gradient", f"declared {ready.gradient!r}, but: "):
         _gradient(report, ready, x)
     if ready.binary_threshold is not None:
@@ -98,6 +100,16 @@ def _binary(report: Report, defense: Defense, x: Tensor, scores: Tensor, toleran
     passed = off <= tolerance
     message = f"binarising at {threshold} changes the scores by at most {off:.2g}"
     report.add("binary", passed, message if passed else f"{message}: they depend on more than x >= {threshold}")
+
+
+@torch.no_grad()
+def _converged(report: Report, defense: Defense, x: Tensor, scores: Tensor) -> None:
+    """Converged scores, if there are any, are logits like the others."""
+    converged = defense.converged_scores(x)
+    if converged is not None:
+        check_scores(defense, converged, len(x))
+        passed = converged.shape == scores.shape
+        report.add("converged", passed, f"scores {list(converged.shape)} for scores {list(scores.shape)}")
 
 
 def _gradient(report: Report, defense: Defense, x: Tensor) -> None:
