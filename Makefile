@@ -6,9 +6,10 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: tournament test conformance lint bench sanitize gpu-check clean
 
-tournament: $(INSTALLED)  ## venv, install, MNIST, a quick tournament, the leaderboard
+tournament: $(INSTALLED)  ## venv, install, MNIST, a quick tournament, the leaderboard, the report
 	$(BIN)/arena data fetch
-	$(BIN)/arena run --preset quick
+	$(BIN)/arena run --preset quick; played=$$?; \
+		if [ $$played -le 1 ]; then $(BIN)/arena report --out report.html || exit; fi; exit $$played  # 1: units failed
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from arena.cli.doctor import doctor
+from arena.cli.report import report
 from arena.environment import default_db, wants_traceback
 from arena.errors import UserError
 from arena.record import NORMS
@@ -191,6 +192,7 @@ def _describe(card: Any, out: Path) -> None:
 
 
 cli.add_command(doctor)
+cli.add_command(report)
 
 
 def main() -> None:
