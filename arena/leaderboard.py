@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal, NamedTuple, get_args
@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, Select, case, func, select
 
-from arena import schema
+from arena import ranking, schema
 from arena.errors import UserError
 from arena.record import NORMS, Norm, Status
 from arena.views import current_match
@@ -32,7 +32,12 @@ class LeaderboardRow:
 
     Shares are in [0, 1], over the `samples` with a result; None where there is none. `errors` counts rows without
     one. `accuracy` is the share of samples whose distance is > `epsilon`, `median_distance` may be infinite,
-    `lower_bound_mean` is None while no bounds were computed.
+    `lower_bound_mean` is None while no bounds were computed. `fragile` counts the samples whose closest adversarial
+    vanishes once the defense's inference converges; where a solid one is equally close, it is not counted.
+
+    Only by="attack": `optimality` (see `ranking.optimality`; None also where nothing was found), `unique`, the samples
+    that it alone of the norm's attacks brings within `epsilon`, and the medians of what a sample took (forward and
+    gradient queries together). Only with curves: `curve`, (queries, median distance) of an attack, see `ranking.curve`.
     """
 
     defense: str
@@ -46,6 +51,12 @@ class LeaderboardRow:
     accuracy: float | None
     lower_bound_mean: float | None
     fingerprint: str
+    fragile: int = 0
+    optimality: float | None = None
+    unique: int | None = None
+    median_queries: float | None = None
+    median_seconds: float | None = None
+    curve: list[tuple[int, float]] | None = None
 
 
 def rows(
@@ -54,13 +65,16 @@ def rows(
     by: By = "match",
     cross_norm: bool = False,
     thresholds: Mapping[str, float] | None = None,
+    attacks: Collection[str] | None = None,
+    curves: bool = False,
 ) -> list[LeaderboardRow]:
     """The leaderboard of the current defenses on the current data (the view `current_match` says which).
 
     by="match": every attack, strongest first, then "all", for each norm and defense. by="defense": only "all", most
-    robust first. by="attack": every attack against each defense, without "all".
+    robust first. by="attack": the attacks against each defense ranked by their optimality, without "all".
     cross_norm: every adversarial counts in all three norms, whatever its attack minimised.
-    thresholds: epsilon by norm, in place of the table `threshold`.
+    thresholds: epsilon by norm, in place of the table `threshold`. attacks: count these only.
+    curves: also distance against queries, of each attack in its own norm; it takes a second for 10 000 results.
     Raises UserError for an unknown norm or `by`.
     """
     for value, known in ((norm, (None, *NORMS)), (by, get_args(By))):
@@ -69,10 +83,17 @@ def rows(
     epsilons = {**dict(_pairs(connection, select(schema.threshold))), **(thresholds or {})}
     bounds = _lower_bounds(connection)
     board = []
-    for (defense, norm_of_row), by_attack in _evidence(connection, norm, cross_norm).items():
+    for (defense, norm_of_row), by_attack in _evidence(connection, norm, cross_norm, attacks).items():
         merged = {attack: _merge(parts) for attack, parts in by_attack.items()}
-        merged[ALL] = _merge(list(merged.values()))
+        best = _merge(list(merged.values()))
         lower_bound, epsilon = bounds.get((defense.id, norm_of_row)), epsilons[norm_of_row]
+        more: dict[str, dict[str, Any]] = defaultdict(dict)
+        if by == "attack":
+            more |= _ranks(connection, merged, best, epsilon)
+        if curves and not cross_norm:
+            more |= {
+                name: {**more[name], "curve": ranking.curve(connection, of.matches)} for name, of in merged.items()
+            }
         board += [
             LeaderboardRow(
                 defense=defense.name,
@@ -84,8 +105,10 @@ def rows(
                 epsilon=epsilon,
                 lower_bound_mean=lower_bound,
                 fingerprint=defense.fingerprint,
+                fragile=int(found.fragile.sum()),
+                **more[attack],
             )
-            for attack, found in merged.items()
+            for attack, found in [*merged.items(), (ALL, best)]
             if by == "match" or (by == "defense") == (attack == ALL)
         ]
     return sorted(board, key=_ORDERS[by])
@@ -98,23 +121,30 @@ class _Defense(NamedTuple):
 
 
 class _Evidence(NamedTuple):
-    """The least distance of each sample, and how many rows failed."""
+    """The least distance of each sample, ascending, whether only fragile adversarials have it, how many rows failed."""
 
     samples: np.ndarray
     distances: np.ndarray
+    fragile: np.ndarray
     errors: int
+    matches: tuple[int, ...]
 
 
 def _evidence(
-    connection: Connection, norm: Norm | None, cross_norm: bool
+    connection: Connection, norm: Norm | None, cross_norm: bool, attacks: Collection[str] | None
 ) -> dict[tuple[_Defense, Norm], dict[str, list[_Evidence]]]:
     """What each match that has rows found, by defense and norm, then by attack."""
     result, defense = schema.result.c, schema.defense.c
     failed = select(result.match_id, func.count()).where(result.status == Status.ERROR).group_by(result.match_id)
     errors = dict(_pairs(connection, failed))
+    fragile: dict[int, list[int]] = defaultdict(list)
+    for match_id, sample in _pairs(connection, select(result.match_id, result.sample).where(result.fragile)):
+        fragile[match_id].append(sample)
     matches = select(
         current_match.c.id, current_match.c.norm, current_match.c.attack, defense.id, defense.name, defense.fingerprint
     ).join_from(current_match, schema.defense, defense.id == current_match.c.defense_id)
+    if attacks is not None:
+        matches = matches.where(current_match.c.attack.in_(attacks))
     found: dict[tuple[_Defense, Norm], dict[str, list[_Evidence]]] = defaultdict(lambda: defaultdict(list))
     for match_id, own, attack, *which in connection.execute(matches.order_by(current_match.c.id)):
         for target in NORMS if cross_norm else (own,):
@@ -122,7 +152,8 @@ def _evidence(
                 distance = case((result.status == Status.FOUND, result[target]), else_=result.distance)
                 samples, distances = _columns(connection, match_id, distance if cross_norm else result.distance)
                 if len(samples) or match_id in errors:
-                    part = _Evidence(samples, distances, errors.get(match_id, 0))
+                    doubtful = np.isin(samples, fragile.get(match_id, []))
+                    part = _Evidence(samples, distances, doubtful, errors.get(match_id, 0), (match_id,))
                     found[_Defense(*which), target][attack].append(part)
     return found
 
@@ -134,7 +165,7 @@ def _columns(connection: Connection, match_id: int, distance: ColumnElement[floa
     """
     result = schema.result.c
     query = select(result.sample, distance).where(result.match_id == match_id, result.distance.is_not(None))
-    cursor = connection.execute(query).cursor
+    cursor = connection.execute(query.order_by(result.sample)).cursor
     assert cursor is not None
     return np.fromiter(chain.from_iterable(cursor.fetchall()), float).reshape(-1, 2).T
 
@@ -143,12 +174,33 @@ def _merge(parts: list[_Evidence]) -> _Evidence:
     if len(parts) == 1:
         return parts[0]
     samples, place = np.unique(np.concatenate([part.samples for part in parts]), return_inverse=True)
-    distances = np.full(len(samples), np.inf)
-    np.minimum.at(distances, place, np.concatenate([part.distances for part in parts]))
-    return _Evidence(samples, distances, sum(part.errors for part in parts))
+    every, doubtful = (np.concatenate(of) for of in zip(*((p.distances, p.fragile) for p in parts), strict=True))
+    distances, solid = np.full((2, len(samples)), np.inf)
+    np.minimum.at(distances, place, every)
+    np.minimum.at(solid, place[~doubtful], every[~doubtful])
+    errors, matches = sum(part.errors for part in parts), sum((part.matches for part in parts), ())
+    return _Evidence(samples, distances, distances < solid, errors, matches)
 
 
-def _statistics(distances: np.ndarray, epsilon: float) -> dict[str, float | None]:
+def _ranks(
+    connection: Connection, merged: Mapping[str, _Evidence], best: _Evidence, epsilon: float
+) -> dict[str, dict[str, Any]]:
+    """The fields of by="attack" for each attack, ranked on the samples that it was played on."""
+    within = {name: of.samples[(of.distances > 0) & (of.distances <= epsilon)] for name, of in merged.items()}
+    unique = ranking.unique(within)
+    ranks = {}
+    for name, of in merged.items():
+        queries, seconds = ranking.median_costs(connection, of.matches)
+        ranks[name] = {
+            "optimality": ranking.optimality(of.distances, best.distances[np.searchsorted(best.samples, of.samples)]),
+            "unique": unique[name],
+            "median_queries": queries,
+            "median_seconds": seconds,
+        }
+    return ranks
+
+
+def _statistics(distances: np.ndarray, epsilon: float) -> dict[str, Any]:
     if not len(distances):
         return {"clean_accuracy": None, "median_distance": None, "accuracy": None}
     return {
@@ -178,5 +230,5 @@ def _strength(row: LeaderboardRow) -> tuple[float, float]:
 _ORDERS: dict[str, Callable[[LeaderboardRow], tuple[Any, ...]]] = {
     "match": lambda row: (row.norm, row.defense, row.attack == ALL, *_strength(row), row.attack),
     "defense": lambda row: (row.norm, -(row.accuracy or 0), -(row.median_distance or 0), row.defense),
-    "attack": lambda row: (row.norm, row.attack, row.defense),
+    "attack": lambda row: (row.norm, row.defense, -(row.optimality or 0), *_strength(row), row.attack),
 }

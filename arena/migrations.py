@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, update
 
 from arena.database import NOTHING_PLAYED, database_name, reading, use_wal, writing
 from arena.errors import UserError
-from arena.schema import THRESHOLDS, bound, distal, metadata, schema_version, threshold
+from arena.schema import THRESHOLDS, bound, distal, metadata, result, schema_version, threshold
 from arena.views import VIEWS
 
 
@@ -19,6 +19,9 @@ def _bounds_of_data_and_distals(connection: Connection) -> None:
     """
     for column in ("fragile BOOLEAN", "progress TEXT"):
         connection.exec_driver_sql(f"ALTER TABLE result ADD COLUMN {column}")
+    (evidence,) = (index for index in result.indexes if index.name == "result_evidence")
+    evidence.drop(connection)
+    evidence.create(connection)
     bound.drop(connection)
     metadata.create_all(connection, [bound, distal])
 

@@ -144,7 +144,7 @@ result = Table(
 # All that a leaderboard reads, beside the adversarials' gigabytes instead of between them.
 Index(
     "result_evidence",
-    *(result.c[name] for name in ("match_id", "sample", "distance", "status", "l0", "l2", "linf")),
+    *(result.c[name] for name in ("match_id", "sample", "distance", "status", "l0", "l2", "linf", "fragile")),
 )
 
 bound = Table(

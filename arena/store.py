@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from importlib import metadata
@@ -94,6 +94,10 @@ class Store:
     def reading(self) -> AbstractContextManager[Connection]:
         """A connection to one consistent snapshot, for queries that the store does not have."""
         return reading(self._engine)
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """A connection to one transaction, for the tables that have modules of their own."""
+        return writing(self._engine)
 
     def tournament_id(self, conditions: Mapping[str, Any]) -> int:
         """The tournament of these conditions, found or new; it becomes the last used.
@@ -215,10 +219,12 @@ class Store:
         by: leaderboard.By = "match",
         cross_norm: bool = False,
         thresholds: Mapping[str, float] | None = None,
+        attacks: Collection[str] | None = None,
+        curves: bool = False,
     ) -> list[leaderboard.LeaderboardRow]:
         """See `leaderboard.rows`."""
         with reading(self._engine) as connection:
-            return leaderboard.rows(connection, norm, by, cross_norm, thresholds)
+            return leaderboard.rows(connection, norm, by, cross_norm, thresholds, attacks, curves)
 
     def evidence(self) -> Iterator[Evidence]:
         """Every adversarial and every misclassified sample, match by match, those of superseded defenses included.

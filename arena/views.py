@@ -43,15 +43,16 @@ VIEWS = {
             JOIN threshold t ON t.norm = m.norm
         ), per_attack AS (
             SELECT n.all_group, n.attack_group, n.epsilon, r.sample, MIN(r.distance) AS distance,
+                MIN(CASE WHEN r.fragile THEN NULL ELSE r.distance END) AS solid,
                 SUM(CASE WHEN r.status = '{Status.ERROR}' THEN 1 ELSE 0 END) AS errors
             FROM numbered n
             JOIN result r ON r.match_id = n.id
             GROUP BY n.all_group, n.attack_group, n.epsilon, r.sample
         ), per_group AS (
-            SELECT attack_group AS first_match, 0 AS is_all, epsilon, distance, errors
+            SELECT attack_group AS first_match, 0 AS is_all, epsilon, distance, solid, errors
             FROM per_attack
             UNION ALL
-            SELECT all_group, 1, epsilon, MIN(distance), SUM(errors)
+            SELECT all_group, 1, epsilon, MIN(distance), MIN(solid), SUM(errors)
             FROM per_attack
             GROUP BY all_group, epsilon, sample
         ), ranked AS (
@@ -64,13 +65,14 @@ VIEWS = {
                 AVG(CASE WHEN distance > 0 THEN 1.0 WHEN distance <= 0 THEN 0.0 END) AS clean_accuracy,
                 (MAX(CASE WHEN place = (samples + 1) / 2 THEN distance END)
                     + MAX(CASE WHEN place = samples / 2 + 1 THEN distance END)) / 2 AS median_distance,
+                COUNT(CASE WHEN distance < solid OR solid IS NULL THEN distance END) AS fragile,
                 AVG(CASE WHEN distance > epsilon THEN 1.0 WHEN distance <= epsilon THEN 0.0 END) AS accuracy
             FROM ranked
             GROUP BY first_match, is_all, epsilon, samples
         )
         SELECT d.name AS defense, n.norm, CASE s.is_all WHEN 1 THEN 'all' ELSE n.attack END AS attack,
             s.samples, s.errors, s.clean_accuracy, s.median_distance, s.epsilon, s.accuracy, b.lower_bound_mean,
-            d.fingerprint
+            d.fingerprint, s.fragile
         FROM summary s
         JOIN numbered n ON n.id = s.first_match
         JOIN defense d ON d.id = n.defense_id

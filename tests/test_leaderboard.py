@@ -24,12 +24,13 @@ EPSILON = {"l0": 12, "l2": 1.5, "linf": 0.3}
 # Few values, so that ties and distances of exactly epsilon come up.
 distances = st.sampled_from([0.1, 0.3, 0.9, 1.5, 2.5, 12.0, 13.0])
 rows = st.builds(
-    lambda sample, status, l0, l2, linf: (sample, status, {"l0": l0, "l2": l2, "linf": linf}),
+    lambda sample, status, l0, l2, linf, fragile: (sample, status, {"l0": l0, "l2": l2, "linf": linf}, fragile),
     st.integers(0, 4),
     st.sampled_from(["found", *Status]),
     distances,
     distances,
     distances,
+    st.sampled_from([None, False, True]),
 )
 units = st.tuples(
     st.sampled_from(DEFENSES),
@@ -43,37 +44,39 @@ tournaments = st.lists(units, min_size=1, max_size=8, unique_by=lambda unit: str
 def play(store, tournament):
     for which, how, conditions, outcomes in tournament:
         records = [
-            record(sample, status, norms[how.norm], **(norms if status == "found" else {}))
-            for sample, status, norms in outcomes
+            record(sample, status, norms[how.norm], **({**norms, "fragile": fragile} if status == "found" else {}))
+            for sample, status, norms, fragile in outcomes
         ]
         store.append(open_match(store, which, how, **conditions), records)
 
 
 def oracle(tournament, cross_norm=False):
-    """The rows by (defense, norm, attack): samples, errors, clean accuracy, median, accuracy, fingerprint."""
+    """The rows by (defense, norm, attack): samples, errors, clean accuracy, median, accuracy, fingerprint, fragile."""
     latest = {which.name: which for which, *_ in tournament}
     split = tournament[-1][2].get("split")
-    least, errors = defaultdict(dict), defaultdict(int)
+    found, errors = defaultdict(lambda: defaultdict(list)), defaultdict(int)
     for which, how, conditions, outcomes in tournament:
         if latest[which.name] != which or conditions.get("split") != split:
             continue
-        for sample, status, norms in outcomes:
+        for sample, status, norms, fragile in outcomes:
             for norm in NORMS if cross_norm else [how.norm]:
                 for name in (how.name, "all"):
                     key = (which.name, norm, name)
-                    of_sample = least[key]
+                    of_sample = found[key]
                     if status == "error":
                         errors[key] += 1
                     else:
                         distance = {"found": norms[norm], "misclassified": 0}.get(status, math.inf)
-                        of_sample[sample] = min(distance, of_sample.get(sample, math.inf))
+                        of_sample[sample].append((distance, status == "found" and fragile is True))
     board = {}
-    for key, of_sample in least.items():
-        values = list(of_sample.values())
+    for key, of_sample in found.items():
+        closest = [min(pairs) for pairs in of_sample.values()]  # of equally close ones the solid
+        values = [distance for distance, _ in closest]
         share = lambda eps, values=values: sum(v > eps for v in values) / len(values) if values else None  # noqa: E731
         middle = median(values) if values else None
         fingerprint = latest[key[0]].fingerprint
         board[key] = (len(values), errors[key], share(0), middle, share(EPSILON[key[1]]), fingerprint)
+        board[key] += (sum(fragile for _, fragile in closest),)
     return board
 
 
@@ -81,7 +84,7 @@ def keyed(rows):
     board = {
         (row["defense"], row["norm"], row["attack"]): (
             *(row["samples"], row["errors"], row["clean_accuracy"], row["median_distance"], row["accuracy"]),
-            row["fingerprint"],
+            *(row["fingerprint"], row["fragile"]),
         )
         for row in rows
     }
@@ -100,7 +103,10 @@ def test_api_view_and_oracle_agree(tournament):
     play(store, tournament)
     rows = [asdict(row) for row in store.leaderboard()]
     assert keyed(rows) == oracle(tournament)
-    assert sorted(view(store, "leaderboard"), key=str) == sorted(rows, key=str)
+    in_view = view(store, "leaderboard")
+    assert sorted(in_view, key=str) == sorted(
+        [{k: row[k] for k in in_view[0]} for row in rows] if rows else [], key=str
+    )
     store.close()
 
 
@@ -157,9 +163,13 @@ def test_by_defense_lists_the_most_robust_first_against_all_attacks(store):
     assert [row.median_distance for row in board] == [0.5, 0.25]
 
 
-def test_by_attack_compares_defenses(store):
+def test_by_attack_ranks_the_attacks_on_each_defense(store):
     board = store.leaderboard(by="attack", norm="l2")
-    assert names(board) == [("l2", d, a) for a in ("boundary", "deepfool", "fgm") for d in ("abs", "cnn")]
+    # fgm halves boundary's distance; deepfool has no result.
+    assert names(board) == [("l2", d, a) for d in ("abs", "cnn") for a in ("fgm", "boundary", "deepfool")]
+    assert [row.optimality for row in board[:3]] == [1, 0, None]
+    assert [row.unique for row in board] == [1, 0, 0, 0, 0, 0]  # boundary's 2.0 is beyond 1.5, its 1.0 is not
+    assert [(row.median_queries, row.median_seconds) for row in board[:3]] == [(10, 0), (10, 0), (None, None)]
 
 
 def test_an_attack_that_only_failed_is_listed_with_its_errors(store):
