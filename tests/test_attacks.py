@@ -27,6 +27,17 @@ GRADIENT = {
     "deepfool-l2": ({}, 1.01, 1.25),
     "deepfool-linf": ({}, 1.01, 1.25),
 }
+APGD_SETTINGS = {"steps": 10, "epsilons": 5, "bisections": 6}
+MODERN = {
+    "ddn": ({"steps": 30}, 1.01, 1.4),
+    "fmn-l0": ({"steps": 60}, 1.2, 1.2),
+    "fmn-l2": ({"steps": 30}, 1.01, 1.4),
+    "fmn-linf": ({"steps": 30}, 1.02, 1.1),
+    "apgd-ce-linf": (APGD_SETTINGS, 1.1, 1.1),
+    "apgd-dlr-linf": (APGD_SETTINGS, 1.1, 1.1),
+    "apgd-ce-l2": (APGD_SETTINGS, 1.15, 1.4),
+    "apgd-dlr-l2": (APGD_SETTINGS, 1.1, 1.4),
+}
 # Settings that make the attack cheap, and how many times the minimal distance its median may be: on linear scores, and
 # on linear scores of binarised pixels (there the optimum in L2 is itself a bound, up to one flip too low).
 ATTACKS = {
@@ -39,7 +50,8 @@ ATTACKS = {
     "transfer-l2": ({}, 1.2, 2),
     "transfer-linf": ({}, 1.15, 1.15),
     **GRADIENT,
-    **{f"{name}-exact": entry for name, entry in GRADIENT.items()},
+    **MODERN,
+    **{f"{name}-exact": entry for name, entry in (GRADIENT | MODERN).items()},
     "fgm-ge": ({}, 1.01, 1.6),
     "fgsm-ge": ({}, 1.01, 1.05),
     "bim-l2-ge": (FEW_STEPS, 1.05, 1.4),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from arena.contracts import Attack, hookimpl
+from arena.plugins.attacks.apgd import L2DLRAPGD, L2CrossEntropyAPGD, LinfCrossEntropyAPGD, LinfDLRAPGD
 from arena.plugins.attacks.boundary import Boundary
 from arena.plugins.attacks.deepfool import L2DeepFool, LinfDeepFool
 from arena.plugins.attacks.estimated import estimated
 from arena.plugins.attacks.exact import exact
 from arena.plugins.attacks.gradient_descent import BIM, FGM, FGSM, L2BIM, MIM
 from arena.plugins.attacks.latent_descent import LatentDescent
+from arena.plugins.attacks.minimum_norm import DDN, L0FMN, L2FMN, LinfFMN
 from arena.plugins.attacks.noise import GaussianNoise, SaltAndPepper
 from arena.plugins.attacks.pointwise import PointwiseL0, PointwiseL2
 from arena.plugins.attacks.transfer import L2Transfer, LinfTransfer
@@ -18,11 +20,15 @@ from arena.plugins.attacks.transfer import L2Transfer, LinfTransfer
 DECISION: tuple[type[Attack], ...] = (GaussianNoise, SaltAndPepper, Boundary, PointwiseL0, PointwiseL2)
 TRANSFER: tuple[type[Attack], ...] = (L2Transfer, LinfTransfer)
 GRADIENT: tuple[type[Attack], ...] = (FGM, FGSM, L2BIM, BIM, MIM, L2DeepFool, LinfDeepFool)
-EXACT: tuple[type[Attack], ...] = tuple(map(exact, GRADIENT))
+MODERN: tuple[type[Attack], ...] = (
+    *(DDN, L0FMN, L2FMN, LinfFMN),
+    *(LinfCrossEntropyAPGD, LinfDLRAPGD, L2CrossEntropyAPGD, L2DLRAPGD),
+)
+EXACT: tuple[type[Attack], ...] = tuple(map(exact, (*GRADIENT, *MODERN)))
 RECONSTRUCTION: tuple[type[Attack], ...] = (LatentDescent,)
 
 
 @hookimpl
 def register_attacks(register: Callable[[type[Attack]], None]) -> None:
-    for cls in (*DECISION, *TRANSFER, *GRADIENT, *EXACT, *RECONSTRUCTION, *map(estimated, GRADIENT)):
+    for cls in (*DECISION, *TRANSFER, *GRADIENT, *MODERN, *EXACT, *RECONSTRUCTION, *map(estimated, GRADIENT)):
         register(cls)

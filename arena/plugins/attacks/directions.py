@@ -1,12 +1,27 @@
-"""Directions of unit length, row by row."""
+"""Gradients at images, and directions of unit length, row by row."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from arena.access import Target
 from arena.distances import per_row
 from arena.record import Norm
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # scores [n, classes], labels [n] -> [n]
+
+
+def scores_and_gradient(
+    target: Target, x: Tensor, y: Tensor, loss: Loss, index: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Logits [n, classes] at the images x [n, ...] and the gradient [n, ...] of `loss` there, by one query of each."""
+    x = x.detach().requires_grad_()
+    scores = target.scores(x, index)
+    gradient = torch.autograd.grad(loss(scores, y).sum(), x)[0]
+    return scores.detach(), gradient
 
 
 def unit(x: Tensor, order: float = 2) -> Tensor:
