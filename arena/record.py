@@ -1,4 +1,4 @@
-"""One row of the result: what the referee found for one sample of one match."""
+"""Rows of the store: what the referee found for one sample of one match, and what an ascent from noise came to."""
 
 from __future__ import annotations
 
@@ -64,3 +64,24 @@ class Identity:
     settings: dict[str, Any] = field(default_factory=dict)
     norm: Norm | None = None
     needs: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Distal:
+    """How the ascent from noise to the class `label` ended (paper, section 7, "Distal Adversarials").
+
+    `confidence` is the one in that class at `image`, float32 [1, 28, 28] in [0, 1]; `status` is found or not_found.
+    `gradient` is autograd, straight-through, exact or estimated. `steps` says how often the image was moved, `queries`
+    and `gradient_queries` what was asked for it, `seconds` how long it took while the other classes ascended beside.
+    """
+
+    label: int
+    gradient: str
+    seed: int
+    status: Status
+    confidence: float
+    steps: int
+    queries: int
+    gradient_queries: int
+    seconds: float
+    image: Any

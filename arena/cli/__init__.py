@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from arena.cli.distal import distal
 from arena.cli.doctor import doctor
 from arena.cli.report import report
 from arena.environment import default_db, wants_traceback
@@ -191,6 +192,7 @@ def _describe(card: Any, out: Path) -> None:
     print(f"{card.name}: accuracy {scores}; weights: {weights}; model card: {out / card.name}.json")
 
 
+cli.add_command(distal)
 cli.add_command(doctor)
 cli.add_command(report)
 
