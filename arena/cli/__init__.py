@@ -62,14 +62,20 @@ def run(
 @click.option("--norm", type=click.Choice(NORMS), help="One norm only.")
 @click.option("--by", type=click.Choice(["defense", "attack", "match"]), default="match", show_default=True)
 @click.option("--cross-norm", is_flag=True, help="Count every adversarial as evidence in all three norms.")
+@click.option("--curve", is_flag=True, help="Add the median distance after 10, 100, 1000 and 10000 queries.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
-def leaderboard(db: str | None, norm: Any, by: Any, cross_norm: bool, form: Any) -> None:
-    """Median distance, and accuracy at the thresholds, of every defense under every attack and under all."""
+def leaderboard(db: str | None, norm: Any, by: Any, cross_norm: bool, curve: bool, form: Any) -> None:
+    """Median distance, and accuracy at the thresholds, of every defense under every attack and under all.
+
+    --by attack ranks the attacks on each defense: optimality, samples that only it broke, queries and seconds. JSON by
+    match has the curve of distance against queries whole.
+    """
     from arena.formats import render
     from arena.store import open_store
 
     with closing(open_store(db or default_db(), create=False)) as store:
-        print(render(store.leaderboard(norm=norm, by=by, cross_norm=cross_norm), form))
+        curves = curve or (form == "json" and by == "match")
+        print(render(store.leaderboard(norm=norm, by=by, cross_norm=cross_norm, curves=curves), form))
 
 
 @cli.command()
