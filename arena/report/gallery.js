@@ -78,7 +78,7 @@ function openGallery(index) {
     if (!rows.length) return null;
     const bound = sample.bounds.find(([of, own]) => of === defense && own === norm);
     const heading = make("h4", {}, index.norms[norm]);
-    heading.append(make("small", {}, bound ? `lower bound ${short(bound[2])} (${bound[3]})` : "no lower bound stored"));
+    heading.append(" ", make("small", {}, bound ? `lower bound ${short(bound[2])} (${bound[3]})` : "no lower bound stored"));
     const found = rows.filter((row) => row.difference).sort((a, b) => a.distance - b.distance);
     const figures = make("div", { className: "adversarials" });
     figures.append(...found.map((row, place) => adversarial(sample, row, place === 0)));
@@ -102,8 +102,7 @@ function openGallery(index) {
     const signs = [...row.difference].map((value) => value / index.levels);
     const caption = make("figcaption");
     const about = [
-      `${short(row.distance)}${closest ? ", closest" : ""}`,
-      `${row.from} \u2192 ${row.to}`,
+      `${short(row.distance)}${closest ? ", closest" : ""}; ${row.from} \u2192 ${row.to}`,
       `${row.queries} queries`,
       `difference at most ${short(row.scale)}`,
       ...(row.budget === null ? [] : [`budget ${row.budget}`]),
