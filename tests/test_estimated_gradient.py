@@ -65,8 +65,8 @@ def test_the_order_of_the_images_is_kept(defense, mnist):
 
 @given(
     seed=st.integers(0, 10**6),
-    step=st.sampled_from([1e-4, 0.01, 0.6, 1.0]),
-    spread=st.sampled_from([0.0, 1e-7, 1e-4, 0.01, 0.3]),
+    step=st.sampled_from([0.0, 0.01, 0.6, 1.0]),
+    spread=st.sampled_from([0.0, 1e-6, 0.01, 0.3]),
     own=st.booleans(),
 )
 def test_no_image_is_best_explained_by_a_point_out_of_reach(seed, step, spread, own):
