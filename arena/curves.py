@@ -20,3 +20,27 @@ def accuracy_curve(distances: Sequence[float] | np.ndarray) -> tuple[np.ndarray,
     epsilon = np.unique(np.append(distances[np.isfinite(distances)], 0.0))
     fallen = np.searchsorted(np.sort(distances), epsilon, side="right")
     return epsilon, 1 - fallen / len(distances)
+
+
+def median_progress(progress: Sequence[Sequence[Sequence[float]]], queries: np.ndarray) -> np.ndarray:
+    """The median over samples of the least distance that an attack has found after so many queries, [K] as `queries`.
+
+    progress: for each sample [query, distance] of each closer adversarial, in order, as in `Record`; infinity before
+    the first. queries: ascending [K]. Infinity everywhere without samples.
+    """
+    if not progress:
+        return np.full(len(queries), np.inf)
+    distances = np.full((len(progress), len(queries)), np.inf)
+    for row, entries in zip(distances, progress, strict=True):
+        if len(entries):
+            when, closer = np.array(entries).T
+            last = np.searchsorted(when, queries, side="right") - 1
+            row[last >= 0] = closer[last[last >= 0]]
+    return np.median(distances, axis=0)
+
+
+def chart_width(distances: np.ndarray, epsilon: float) -> float:
+    """Up to which distance to draw: nearly all that is finite, but 1.25 to 4 thresholds."""
+    finite = distances[np.isfinite(distances)]
+    widest = float(np.quantile(finite, 0.98)) if len(finite) else 0.0
+    return float(np.clip(widest, 1.25 * epsilon, 4 * epsilon))

@@ -11,7 +11,9 @@ import click
 
 from arena.cli.distal import distal
 from arena.cli.doctor import doctor
+from arena.cli.figures import figures
 from arena.cli.report import report
+from arena.cli.table1 import table1
 from arena.environment import default_db, wants_traceback
 from arena.errors import UserError
 from arena.record import NORMS
@@ -200,7 +202,9 @@ def _describe(card: Any, out: Path) -> None:
 
 cli.add_command(distal)
 cli.add_command(doctor)
+cli.add_command(figures)
 cli.add_command(report)
+cli.add_command(table1)
 
 
 def main() -> None:
