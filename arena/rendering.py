@@ -93,13 +93,13 @@ def screen(console: Console | None = None) -> Console:
 
 
 def empty_table(label: str, columns: Sequence[str], gap: int) -> Table:
-    """A table of numbers beside their labels, `gap` spaces between columns; a name's words stand below each other."""
+    """A table of numbers beside their labels, `gap` spaces between columns; a name takes two lines."""
     # The box itself puts one space between columns.
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap - 1, 0, 0))
     table.title_justify, table.title_style = "left", "bold"
     table.add_column(label, overflow="fold")
     for name in columns:
-        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
+        table.add_column(name.replace(" ", "\n", 1), justify="right", no_wrap=True)
     return table
 
 

@@ -14,7 +14,7 @@ PLUGINS, COMMAND_LINE = {"plugins"}, {"cli"}
 PLAYING = {"access", "contracts", "foolbox_model", "gradients", "ledger", "match", "registry", "testing", "worker"}
 RUNNING = {"config", "executors", "tournament"}
 STORING = {"blobs", "database", "migrations", "schema", "store", "views"}
-SHOWING = {"formats", "leaderboard", "published", "report"}
+SHOWING = {"formats", "leaderboard", "published", "ranking", "rendering", "report", "table1"}
 
 FORBIDDEN = {
     "the core knows no plugin and no command": (PLAYING | RUNNING | STORING | SHOWING, PLUGINS | COMMAND_LINE),
