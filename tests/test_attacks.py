@@ -27,12 +27,15 @@ GRADIENT = {
     "deepfool-l2": ({}, 1.01, 1.25),
     "deepfool-linf": ({}, 1.01, 1.25),
 }
+FEW_SEARCHES = {"searches": 3, "steps": 25}
 APGD_SETTINGS = {"steps": 10, "epsilons": 5, "bisections": 6}
 MODERN = {
     "ddn": ({"steps": 30}, 1.01, 1.4),
     "fmn-l0": ({"steps": 60}, 1.2, 1.2),
     "fmn-l2": ({"steps": 30}, 1.01, 1.4),
     "fmn-linf": ({"steps": 30}, 1.02, 1.1),
+    "carlini-wagner": (FEW_SEARCHES, 2.5, 1.5),
+    "ead": (FEW_SEARCHES, 1.15, 1.8),
     "apgd-ce-linf": (APGD_SETTINGS, 1.1, 1.1),
     "apgd-dlr-linf": (APGD_SETTINGS, 1.1, 1.1),
     "apgd-ce-l2": (APGD_SETTINGS, 1.15, 1.4),
@@ -46,6 +49,9 @@ ATTACKS = {
     "boundary": ({"steps": 600}, 4, 4),
     "pointwise-l0": (POINTWISE, 2, 2),
     "pointwise-l2": (POINTWISE, 6, 8),
+    "hop-skip-jump": ({"steps": 10, "probes": 30}, 2.5, 8),
+    "square-linf": ({"steps": 300}, 3.5, 2.5),
+    "square-l2": ({"steps": 300}, 3.5, 5.5),
     "latent-descent": ({}, 1.1, 1.3),
     "transfer-l2": ({}, 1.2, 2),
     "transfer-linf": ({}, 1.15, 1.15),

@@ -11,17 +11,21 @@ from arena.plugins.attacks.deepfool import L2DeepFool, LinfDeepFool
 from arena.plugins.attacks.estimated import estimated
 from arena.plugins.attacks.exact import exact
 from arena.plugins.attacks.gradient_descent import BIM, FGM, FGSM, L2BIM, MIM
+from arena.plugins.attacks.hop_skip_jump import HopSkipJump
 from arena.plugins.attacks.latent_descent import LatentDescent
 from arena.plugins.attacks.minimum_norm import DDN, L0FMN, L2FMN, LinfFMN
 from arena.plugins.attacks.noise import GaussianNoise, SaltAndPepper
+from arena.plugins.attacks.penalty import EAD, CarliniWagner
 from arena.plugins.attacks.pointwise import PointwiseL0, PointwiseL2
+from arena.plugins.attacks.square import L2Square, LinfSquare
 from arena.plugins.attacks.transfer import L2Transfer, LinfTransfer
 
-DECISION: tuple[type[Attack], ...] = (GaussianNoise, SaltAndPepper, Boundary, PointwiseL0, PointwiseL2)
+DECISION: tuple[type[Attack], ...] = (GaussianNoise, SaltAndPepper, Boundary, PointwiseL0, PointwiseL2, HopSkipJump)
+SCORE: tuple[type[Attack], ...] = (LinfSquare, L2Square)
 TRANSFER: tuple[type[Attack], ...] = (L2Transfer, LinfTransfer)
 GRADIENT: tuple[type[Attack], ...] = (FGM, FGSM, L2BIM, BIM, MIM, L2DeepFool, LinfDeepFool)
 MODERN: tuple[type[Attack], ...] = (
-    *(DDN, L0FMN, L2FMN, LinfFMN),
+    *(DDN, L0FMN, L2FMN, LinfFMN, CarliniWagner, EAD),
     *(LinfCrossEntropyAPGD, LinfDLRAPGD, L2CrossEntropyAPGD, L2DLRAPGD),
 )
 EXACT: tuple[type[Attack], ...] = tuple(map(exact, (*GRADIENT, *MODERN)))
@@ -30,5 +34,5 @@ RECONSTRUCTION: tuple[type[Attack], ...] = (LatentDescent,)
 
 @hookimpl
 def register_attacks(register: Callable[[type[Attack]], None]) -> None:
-    for cls in (*DECISION, *TRANSFER, *GRADIENT, *MODERN, *EXACT, *RECONSTRUCTION, *map(estimated, GRADIENT)):
+    for cls in (*DECISION, *SCORE, *TRANSFER, *GRADIENT, *MODERN, *EXACT, *RECONSTRUCTION, *map(estimated, GRADIENT)):
         register(cls)

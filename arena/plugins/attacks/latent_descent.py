@@ -9,8 +9,7 @@ from torch import Tensor
 from arena import settings
 from arena.access import Target
 from arena.contracts import Attack
-from arena.distances import per_row
-from arena.plugins.attacks.search import bisect, walk_back
+from arena.plugins.attacks.search import bisect_between, walk_back
 
 
 class LatentDescent(Attack):
@@ -32,13 +31,7 @@ class LatentDescent(Attack):
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         before, after, fooled = self._descend(target, x, y)
-
-        def attempt(share: Tensor, index: Tensor) -> Tensor:
-            images = torch.lerp(before[index], after[index], per_row(share, x))
-            return target.labels(images.clamp(0, 1), index) != y[index]
-
-        whole = torch.where(fooled, 1.0, torch.inf)
-        bisect(attempt, torch.zeros_like(whole), whole, self.settings.bisections)
+        bisect_between(target, before, after, y, fooled, self.settings.bisections)
         return walk_back(target, x, y)
 
     def _descend(self, target: Target, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:

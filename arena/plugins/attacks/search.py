@@ -47,16 +47,20 @@ def bisect(attempt: Attempt, low: Tensor, high: Tensor, bisections: int) -> Tens
     return high
 
 
-def walk_back(target: Target, x: Tensor, y: Tensor) -> Tensor:
-    """Bisect between each clean image x and the closest adversarial seen for it; the candidates [B, ...] after that."""
-    far, found = target.best, target.best_distance.isfinite()
+def bisect_between(target: Target, near: Tensor, far: Tensor, y: Tensor, fooled: Tensor, bisections: int) -> None:
+    """Ask the target about images between `near`, which do not fool, and `far` (both [B, ...]), where those do [B]."""
 
     def attempt(share: Tensor, index: Tensor) -> Tensor:
-        images = torch.lerp(x[index], far[index], per_row(share, x))
+        images = torch.lerp(near[index], far[index], per_row(share, near))
         return target.labels(images.clamp(0, 1), index) != y[index]
 
-    high = torch.where(found, 1.0, torch.inf)
-    bisect(attempt, torch.zeros_like(high), high, WALK_BACK)
+    high = torch.where(fooled, 1.0, torch.inf)
+    bisect(attempt, torch.zeros_like(high), high, bisections)
+
+
+def walk_back(target: Target, x: Tensor, y: Tensor) -> Tensor:
+    """Bisect between each clean image x and the closest adversarial seen for it; the candidates [B, ...] after that."""
+    bisect_between(target, x, target.best, y, target.best_distance.isfinite(), WALK_BACK)
     return candidates(target, x)
 
 

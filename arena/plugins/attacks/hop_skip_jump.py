@@ -1,0 +1,81 @@
+"""HopSkipJump (Chen et al. 2020): estimates the boundary's normal from decisions alone, and jumps along it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from arena import settings
+from arena.access import Target
+from arena.contracts import Attack
+from arena.distances import per_row
+from arena.plugins.attacks.directions import unit
+from arena.plugins.attacks.search import bisect_between, candidates, walk_back
+from arena.plugins.attacks.starts import uniform_noise
+
+FIRST_RADIUS = 0.1  # of the first probes; later ones lie at the distance from the clean image / number of pixels
+BISECTIONS = 14  # after a jump: finer than the radius of the probes
+HALVINGS = 10  # of a jump that leaves the adversarial region
+
+
+class HopSkipJump(Attack):
+    """The L2 form (Algorithm 2). Foolbox 3.3.4 normalises the estimates over the whole batch, so that a sample's jumps
+    depend on the others', and gives the batch up if one start fails.
+    """
+
+    name = "hop-skip-jump"
+    norm = "l2"
+    needs = "decision"
+
+    class Settings(settings.Settings):
+        """steps: jumps; probes: queries for the first normal, their number grows by the square root of the step;
+        draws: noises tried as starting points."""
+
+        steps: int = Field(30, gt=0)
+        probes: int = Field(100, gt=0)
+        draws: int = Field(100, gt=0)
+
+    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+        target.labels(uniform_noise(target, x, y, self.settings.draws, rng))
+        walk_back(target, x, y)
+        index = target.best_distance.isfinite().nonzero().flatten()
+        for step in range(1, self.settings.steps + 1 if len(index) else 0):
+            length = target.best_distance[index]
+            radius = length / x[0].numel() if step > 1 else torch.full_like(length, FIRST_RADIUS)
+            probes = round(self.settings.probes * math.sqrt(step))
+            normal = estimated_normal(target, target.best[index], y[index], index, radius, probes, rng)
+            self._jump(target, x, y, index, per_row(length / math.sqrt(step), x) * normal)
+        return candidates(target, x)
+
+    def _jump(self, target: Target, x: Tensor, y: Tensor, index: Tensor, jump: Tensor) -> None:
+        """From the closest adversarials of the samples `index` by `jump` [n, ...], halved until it fools, then back to
+        the boundary."""
+        start, landed = target.best, target.best
+        fooled = torch.zeros_like(y, dtype=torch.bool)
+        for _ in range(HALVINGS):
+            images = (start[index] + jump).clamp(0, 1)
+            success = target.labels(images, index) != y[index]
+            landed[index[success]], fooled[index[success]] = images[success], True
+            index, jump = index[~success], jump[~success] / 2
+            if not len(index):
+                break
+        bisect_between(target, x, landed, y, fooled, BISECTIONS)
+
+
+def estimated_normal(
+    target: Target, image: Tensor, y: Tensor, index: Tensor, radius: Tensor, probes: int, rng: torch.Generator
+) -> Tensor:
+    """Unit directions [n, ...] into the adversarial region, from decisions at `probes` images in a distance of
+    radius [n] around each image [n, ...] (equation 16: their mean is subtracted, which lowers the variance)."""
+    noise = torch.randn(len(image) * probes, *image.shape[1:], generator=rng).to(image.device)
+    centre, radius = image.repeat_interleave(probes, 0), per_row(radius.repeat_interleave(probes), image)
+    images = (centre + radius * unit(noise)).clamp(0, 1)
+    wrong = target.labels(images, index.repeat_interleave(probes)) != y.repeat_interleave(probes)
+    sign = wrong.view(-1, probes).to(image.dtype) * 2 - 1
+    mean = sign.mean(1, keepdim=True)
+    weight = torch.where(mean.abs() == 1, sign, sign - mean)
+    offsets = ((images - centre) / radius).view(-1, probes, *image.shape[1:])
+    return unit(torch.einsum("np,np...->n...", weight, offsets))

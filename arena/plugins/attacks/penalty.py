@@ -1,0 +1,94 @@
+"""Attacks that minimise distance plus c times the margin, and search for c: Carlini-Wagner and EAD."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from arena import settings
+from arena.access import Target, margin
+from arena.contracts import Attack
+from arena.distances import per_row
+from arena.plugins.attacks.directions import scores_and_gradient
+from arena.plugins.attacks.search import walk_back
+
+
+class CarliniWagner(Attack):
+    """Carlini & Wagner 2017, as foolbox plays it: Adam in the space of arctanh x.
+
+    Its early stop looks at the loss of the whole batch, so it is off. Its best image is black until it has found one
+    (version 3.3.4): what it returns is not looked at, the target remembers the adversarials.
+    """
+
+    name = "carlini-wagner"
+    norm = "l2"
+    needs = "gradient"
+
+    class Settings(settings.Settings):
+        """searches: values of c tried; steps: of Adam for each, one query and gradient each; step_size: of Adam;
+        first_c: tried first."""
+
+        searches: int = Field(6, gt=0)
+        steps: int = Field(100, gt=0)
+        step_size: float = Field(0.1, gt=0)
+        first_c: float = Field(1.0, gt=0)
+
+    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+        from foolbox.attacks import L2CarliniWagnerAttack
+
+        s = self.settings
+        attack = L2CarliniWagnerAttack(
+            binary_search_steps=s.searches,
+            steps=s.steps,
+            stepsize=s.step_size,
+            initial_const=s.first_c,
+            abort_early=False,
+        )
+        attack.run(target.foolbox(), x, y)
+        return walk_back(target, x, y)
+
+
+class EAD(Attack):
+    """Elastic-net attack (Chen et al. 2018), ranked by L2: FISTA, which sets small changes of pixels to zero.
+
+    Foolbox's version asks about images outside the box; this one clips the extrapolated images too.
+    """
+
+    name = "ead"
+    norm = "l2"
+    needs = "gradient"
+
+    class Settings(settings.Settings):
+        """searches: values of c tried; steps: of FISTA for each, one query and gradient each; step_size: of the
+        first; first_c: tried first; threshold: changes below it are set to zero at each step (beta)."""
+
+        searches: int = Field(6, gt=0)
+        steps: int = Field(100, gt=0)
+        step_size: float = Field(0.05, gt=0)
+        first_c: float = Field(1.0, gt=0)
+        threshold: float = Field(1e-3, ge=0)
+
+    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+        c = torch.full_like(x[:, 0, 0, 0], self.settings.first_c)
+        low, high = torch.zeros_like(c), torch.full_like(c, torch.inf)
+        for _ in range(self.settings.searches):
+            fooled = self._descend(target, x, y, c)
+            low, high = torch.where(fooled, low, c), torch.where(fooled, c, high)
+            c = torch.where(high.isfinite(), (low + high) / 2, 10 * c)
+        return walk_back(target, x, y)
+
+    def _descend(self, target: Target, x: Tensor, y: Tensor, c: Tensor) -> Tensor:
+        """Whether [B] the descent with the weights c [B] met an adversarial."""
+        s = self.settings
+        fooled = torch.zeros_like(y, dtype=torch.bool)
+        image = ahead = x
+        for step in range(s.steps):
+            scores, gradient = scores_and_gradient(target, ahead, y, margin)
+            gap = margin(scores, y)
+            fooled |= gap > 0
+            slope = 2 * (ahead - x) - per_row(c * (gap <= 0), x) * gradient
+            moved = ahead - s.step_size * (1 - step / s.steps) ** 0.5 * slope
+            before, image = image, x + torch.nn.functional.softshrink(moved.clamp(0, 1) - x, s.threshold)
+            ahead = (image + step / (step + 3) * (image - before)).clamp(0, 1)
+        return fooled

@@ -1,0 +1,160 @@
+"""Square Attack (Andriushchenko et al. 2020): random search over square windows, by scores alone."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from arena import settings
+from arena.access import Target, margin
+from arena.contracts import Attack
+from arena.distances import per_row
+from arena.plugins.attacks.directions import unit
+from arena.plugins.attacks.search import walk_back
+
+SHRINK = 0.97  # of epsilon where it fools
+HALVINGS = (
+    0.001,
+    0.005,
+    0.02,
+    0.05,
+    0.1,
+    0.2,
+    0.4,
+    0.6,
+    0.8,
+)  # shares of the steps after which windows have half the area
+TILE = 5  # sides of the tiles that the L2 form starts from, pixels
+
+
+class Square(Attack):
+    """Redraws a window of the perturbation and keeps what raises the margin. The publication's epsilon is fixed; here
+    it shrinks as soon as it fools, and the search goes on from the perturbation, scaled.
+    """
+
+    needs = "score"
+
+    class Settings(settings.Settings):
+        """steps: windows drawn, one query each and one for each time that epsilon shrinks; epsilon: at first; share:
+        of the image that the first window covers."""
+
+        steps: int = Field(5000, gt=0)
+        epsilon: float = Field(1.0, gt=0)
+        share: float = Field(0.8, gt=0, le=1)
+
+    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+        s = self.settings
+        epsilon = torch.full_like(x[:, 0, 0, 0], s.epsilon)
+        value = torch.full_like(epsilon, -torch.inf)
+        pattern = proposed = self.first(x, rng)
+        for step in range(s.steps):
+            if step:
+                halvings = sum(step >= share * s.steps for share in HALVINGS)
+                side = max(1, round((s.share / 2**halvings * x[0].numel()) ** 0.5))
+                proposed = self.redrawn(pattern, side, rng)
+            images = (x + per_row(epsilon, x) * proposed).clamp(0, 1)
+            gap = margin(target.scores(images), y)
+            better = gap > value
+            value = torch.where(better, gap, value)
+            pattern = torch.where(per_row(better, x), self.kept(proposed, (images - x) / per_row(epsilon, x)), pattern)
+            index = (value > 0).nonzero().flatten()
+            if len(index):
+                epsilon[index] *= SHRINK
+                images = (x + per_row(epsilon, x) * pattern).clamp(0, 1)[index]
+                value[index] = margin(target.scores(images, index), y[index])
+        return walk_back(target, x, y)
+
+    @abstractmethod
+    def first(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        """Perturbations [B, ...] of the images x to start from, in epsilons."""
+
+    @abstractmethod
+    def redrawn(self, pattern: Tensor, side: int, rng: torch.Generator) -> Tensor:
+        """The perturbations [B, ...], in epsilons, each with a window of that side drawn anew."""
+
+    def kept(self, pattern: Tensor, clipped: Tensor) -> Tensor:
+        """What to go on from: the pattern [B, ...] itself, or what the box left of it."""
+        return pattern
+
+
+class LinfSquare(Square):
+    """The Linf form (Algorithm 2): every pixel moves by epsilon, up or down; vertical stripes at first."""
+
+    name = "square-linf"
+    norm = "linf"
+
+    def first(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        return signs(x[:, :, :1], rng).expand_as(x)
+
+    def redrawn(self, pattern: Tensor, side: int, rng: torch.Generator) -> Tensor:
+        window = placed(torch.ones(side, side, device=pattern.device), corners(pattern, side, rng), pattern)
+        return torch.where(window > 0, signs(pattern[:, :, :1, :1], rng), pattern)
+
+
+class L2Square(Square):
+    """The L2 form (Algorithm 3): what two windows hold of the length moves into the first, bumped up and down; tiles of
+    such bumps at first."""
+
+    name = "square-l2"
+    norm = "l2"
+
+    class Settings(Square.Settings):
+        epsilon: float = Field(10.0, gt=0)
+        share: float = Field(0.1, gt=0, le=1)
+
+    def first(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        tiles = -(-x.shape[-1] // TILE)
+        sign = signs(x[:, :, :tiles, :tiles], rng).repeat_interleave(TILE, 2).repeat_interleave(TILE, 3)
+        pattern = bumps(TILE).to(x.device).repeat(tiles, tiles) * sign
+        return unit(pattern[..., : x.shape[-2], : x.shape[-1]])
+
+    def redrawn(self, pattern: Tensor, side: int, rng: torch.Generator) -> Tensor:
+        side = max(side, 3)
+        ones, bump = torch.ones(side, side, device=pattern.device), bumps(side).to(pattern.device)
+        at = corners(pattern, side, rng)
+        first, second = placed(ones, at, pattern), placed(ones, corners(pattern, side, rng), pattern)
+        both = torch.maximum(first, second)
+        sign = signs(pattern[:, :, :1, :1], rng)
+        upright = signs(pattern[:, :, :1, :1], rng) > 0
+        bumped = sign * torch.where(upright, placed(bump, at, pattern), placed(bump.T, at, pattern))
+        spare = 1 - (pattern * (1 - both)).flatten(1).square().sum(1)
+        return pattern * (1 - both) + per_row(spare.clamp_min(0).sqrt(), pattern) * unit(bumped + unit(pattern * first))
+
+    def kept(self, pattern: Tensor, clipped: Tensor) -> Tensor:
+        return clipped
+
+
+def signs(like: Tensor, rng: torch.Generator) -> Tensor:
+    """-1 or 1 at random, in the shape of `like`."""
+    return (torch.randint(0, 2, like.shape, generator=rng) * 2 - 1).to(like)
+
+
+def corners(images: Tensor, side: int, rng: torch.Generator) -> Tensor:
+    """Where [B, 2] windows of that side begin, at random."""
+    return torch.randint(0, images.shape[-1] - side + 1, (len(images), 2), generator=rng).to(images.device)
+
+
+def placed(window: Tensor, at: Tensor, images: Tensor) -> Tensor:
+    """The square `window` [side, side] at the rows and columns `at` [B, 2] of images [B, 1, height, width] of zeros."""
+    side = len(window)
+    row, column = (torch.arange(images.shape[-1], device=at.device) - at[:, k, None] for k in (0, 1))
+    padded = torch.nn.functional.pad(window, (1, 1, 1, 1))
+    return padded[(row + 1).clamp(0, side + 1)[:, :, None], (column + 1).clamp(0, side + 1)[:, None]][:, None]
+
+
+def bumps(side: int) -> Tensor:
+    """A pyramid and beside it one upside down [side, side], of length one (section 3.4: "eta")."""
+    half = side // 2
+    pair = torch.cat([pyramid(side, half), -pyramid(side, side - half)], 1)
+    return pair / pair.norm()
+
+
+def pyramid(height: int, width: int) -> Tensor:
+    """Rings [height, width] that rise towards the centre by 1 / k^2, k from the outermost's down to 1."""
+    middle = height // 2
+    rows, columns = torch.arange(height) - middle, torch.arange(width) - width // 2
+    ring = middle - torch.maximum(rows.abs()[:, None], columns.abs()[None])
+    return (1 / torch.arange(middle + 1, 0, -1).square()).cumsum(0)[ring.clamp_min(0)]
