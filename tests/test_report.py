@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_store import HOSTILE, PLAYED, play
 from sqlalchemy import insert
-from stores import open_match, record
+from stores import image, open_match, record
 
-from arena import schema
+from arena import distal_rows, schema
 from arena.cli import cli
 from arena.errors import UserError
+from arena.record import Distal, Status
 from arena.report import gallery, write_report
 from arena.report.charts import POINTS_PER_EPSILON, read_charts
 from arena.store import open_store
@@ -36,6 +37,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
+        self._words.append(" " if tag in ("td", "th") else "")
         if tag in ("script", "style"):
             self._script = dict(attributes).get("id", tag)
             self.scripts[self._script] = ""
@@ -108,9 +110,9 @@ def test_it_says_what_is_missing_and_what_failed(played, tmp_path):
 
 def test_the_leaderboard_is_the_stores(played, tmp_path):
     text = page_of(played, tmp_path).text
-    assert "cnn boundary (3) 5 80.0% 2 60.0% 0" in text  # distances 0, 1, 2, 3, inf: three beyond 1.5
+    assert "cnn boundary (3) 5 80.0% 2 60.0% 1 0" in text  # 0, 1, 2 (fragile), 3, inf: three beyond 1.5
     assert "L2 accuracy at 1.5" in text
-    assert f"{HOSTILE} none found any 1 100.0% \N{INFINITY} 100.0% 1" in text
+    assert f"{HOSTILE} none found any 1 100.0% \N{INFINITY} 100.0% 0 1" in text
 
 
 def test_versions_fingerprints_and_settings(played, tmp_path):
@@ -179,6 +181,27 @@ def test_bounds_appear_beside_the_attacks(played, tmp_path):
     assert curve["bounds"][POINTS_PER_EPSILON] == 0.5  # at 1.5
     assert linf["curves"][0]["bounds"] is None
     assert "No lower bounds" not in page.text
+
+
+def test_distal_images_are_shown_by_defense_and_class(played, tmp_path):
+    assert "None are stored: arena distal makes them." in page_of(played, tmp_path).text
+    for label, status in ((4, Status.FOUND), (5, Status.NOT_FOUND)):
+        ended = Distal(label, "exact", 0, status, 0.1 * (5 + label % 5), 30, 30, 30, 1.0, image(label))
+        distal_rows.append(played, 1, ended)
+    page = page_of(played, tmp_path)
+    assert "cnn exact 1 2 30" in page.text
+    shown = [of for tag, of in page.tags if tag == "img"]
+    assert [of["alt"] for of in shown] == ["class 4, confidence 0.90", "class 5, confidence 0.50"]
+    assert [of.get("class") for of in shown] == [None, "short"]
+    assert np.array_equal(png(shown[0]["src"]), np.round(image(4)[0] * 255))
+
+
+def png(address):
+    """The pixels of a gray PNG whose lines are not filtered [28, 28]."""
+    content = base64.b64decode(address.removeprefix("data:image/png;base64,"))
+    start = content.index(b"IDAT")
+    (length,) = struct.unpack_from(">I", content, start - 4)
+    return np.frombuffer(zlib.decompress(content[start + 4 : start + 4 + length]), np.uint8).reshape(28, 29)[:, 1:]
 
 
 def test_without_the_data_there_is_all_but_the_images(store, tmp_path):

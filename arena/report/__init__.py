@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
-from arena import leaderboard
+from arena import leaderboard, table1
 from arena.data import data_hash as known_hash
 from arena.data import load_data
 from arena.database import NOTHING_PLAYED
 from arena.errors import UserError
 from arena.files import write_atomically
 from arena.leaderboard import ALL, LeaderboardRow
+from arena.published import DEFENSES
 from arena.record import NORMS, Norm
 from arena.report.best import bound_values, read_best, read_bounds
 from arena.report.charts import read_charts
+from arena.report.distals import read_ascents
 from arena.report.facts import read_facts
 from arena.report.gallery import read_gallery
 from arena.report.page import render
@@ -48,6 +51,7 @@ def write_report(store: Store, out: Path) -> int:
         best, bounds = read_best(connection), read_bounds(connection, facts.data["data_hash"])
         by_defense, by_match = (leaderboard.rows(connection, by=by) for by in ("defense", "match"))
         boards = _boards(by_defense, by_match)
+        ascents = read_ascents(connection)
         try:
             clean = _clean_images(**facts.data)
         except UserError as failure:
@@ -55,14 +59,20 @@ def write_report(store: Store, out: Path) -> int:
         else:
             gallery, no_gallery = read_gallery(connection, best, bounds, clean), ""
     charts = read_charts(best.distances, bound_values(bounds), {board.norm: board.epsilon for board in boards})
+    cells = table1.entries(store)
     content = render(
         facts=facts,
         samples=best.samples,
         boards=boards,
         winners=best.winners,
+        table1=[list(row) for _, row in groupby(cells, key=lambda cell: (cell.norm, cell.attack))],
+        table1_samples={name: max(cell.samples for cell in cells if cell.defense == name) for name in DEFENSES},
+        paper_defenses=DEFENSES,
+        nothing_of_table1=table1.NOTHING,
         bounded=bool(bounds),
         charts=charts,
         chart_data=[asdict(chart) for chart in charts],
+        ascents=ascents,
         gallery=gallery,
         no_gallery=no_gallery,
     )

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from arena.formats import NORM_NAMES, PLAIN
+from arena.rendering import NORM_NAMES, PLAIN
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("sort.js", "curves.js", "gallery.js")
