@@ -11,10 +11,10 @@ import arena
 ROOT = Path(arena.__file__).parent
 
 PLUGINS, COMMAND_LINE = {"plugins"}, {"cli"}
-PLAYING = {"access", "contracts", "foolbox_model", "gradients", "ledger", "match", "registry", "testing", "worker"}
+PLAYING = {"access", "contracts", "distal", "foolbox_model", "gradients", "ledger", "match", "registry", "testing", "worker"}
 RUNNING = {"config", "executors", "tournament"}
-STORING = {"blobs", "database", "migrations", "schema", "store", "views"}
-SHOWING = {"formats", "leaderboard", "published", "ranking", "rendering", "report", "table1"}
+STORING = {"blobs", "database", "distal_rows", "migrations", "schema", "store", "views"}
+SHOWING = {"curves", "figures", "formats", "leaderboard", "published", "ranking", "rendering", "report", "table1"}
 
 FORBIDDEN = {
     "the core knows no plugin and no command": (PLAYING | RUNNING | STORING | SHOWING, PLUGINS | COMMAND_LINE),

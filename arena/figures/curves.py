@@ -92,7 +92,7 @@ def figure_queries(evidence: Evidence, defense: str) -> Figure:
             ax.set_ylim(bottom=0)
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, fontsize=6)
         else:
-            say(ax, "no progress stored:\nplay again with `arena run`" if missing[norm] else "no results stored")
+            say(ax, "no progress stored:\nan older arena played this" if missing[norm] else "no results stored")
         if ax.get_lines() and missing[norm]:
             remark(ax, f"no progress stored of {', '.join(missing[norm])}")
     return figure

@@ -59,7 +59,7 @@ def _ridge(ax: Axes, distances: np.ndarray, edges: np.ndarray, base: float, colo
         ax.plot([median, median], [base, base + 0.75], color="black", linewidth=1.6)
     shares = {
         "misclassified": np.mean(distances == 0),
-        "farther": np.mean((distances > edges[-1]) & np.isfinite(distances)),
+        "off the chart": np.mean((distances > edges[-1]) & np.isfinite(distances)),
         "not found": np.mean(np.isinf(distances)),
     }
     said = [

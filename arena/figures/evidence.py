@@ -14,13 +14,13 @@ from sqlalchemy import Connection, and_, column, func, select, table
 from arena import distal_rows, schema
 from arena.curves import median_progress
 from arena.data import data_hash, load_data
-from arena.database import NOTHING_PLAYED
 from arena.errors import UserError
 from arena.record import Distal, Norm, Status
 from arena.report.best import Bounds, read_bounds
 from arena.store import stored_image
 from arena.views import current_match
 
+NOTHING = "the defenses, as they were last used, have no results: run `arena run`"
 QUERIES = np.geomspace(1, 1e6, 301)  # where the progress of attacks is read
 
 _best_result = table("best_result", *map(column, ("defense", "norm", "sample", "distance", "match_id")))
@@ -63,7 +63,7 @@ class Progress:
 class Evidence:
     """The rows that leaderboards count.
 
-    Raises UserError where nothing was played.
+    Raises UserError where there are none.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -71,13 +71,11 @@ class Evidence:
         data = schema.tournament.c
         played = select(current_match.c.tournament_id).limit(1).scalar_subquery()
         found = connection.execute(select(data.dataset, data.split, data.data_hash).where(data.id == played)).first()
-        if found is None:
-            raise UserError(f"nothing to draw: {NOTHING_PLAYED}")
+        self.closest = _read_closest(connection)
+        if found is None or not self.closest:
+            raise UserError(f"nothing to draw: {NOTHING}")
         self._dataset, self._split, self._hash = found
         self.epsilons: dict[Norm, float] = dict(map(tuple, connection.execute(select(schema.threshold))))
-        self.closest = _read_closest(connection)
-        if not self.closest:
-            raise UserError("nothing to draw: no match has a result yet: run `arena run`")
         self.defenses = sorted({defense for defense, _ in self.closest})
 
     def of_norm(self, norm: Norm) -> dict[str, Closest]:
