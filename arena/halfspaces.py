@@ -15,6 +15,8 @@ from torch import Tensor
 from arena.record import Norm
 
 _TINY = 1e-12  # instead of zero in a denominator
+_SHARPNESS = 12  # large enough to lead to the minima of the step function, small enough for float32
+_HALF = 0.5  # the unit of costs whose powers are taken
 
 
 class Crossing(NamedTuple):
@@ -43,17 +45,9 @@ def cross(norm: Norm, x: Tensor, slope: Tensor, gap: Tensor) -> Crossing:
         level = water_level(steep, room, gap)
         return Crossing(level, slope.sign() * torch.minimum(level[..., None], room))
     multiplier = water_level(steep.square(), room / steep, gap)
-    length = torch.minimum(multiplier[..., None] * steep, room)
+    length = torch.minimum(multiplier[..., None].clamp_max(1 / _TINY) * steep, room)
     distance = torch.linalg.vector_norm(length, dim=-1)
     return Crossing(torch.where(multiplier.isinf(), torch.inf, distance), slope.sign() * length)
-
-
-def cross_unboxed(norm: Norm, slope: Tensor, gap: Tensor) -> Tensor:
-    """The smallest ||d|| [...] with slope . d >= gap, L2 or Linf, no box: gap / ||slope||_q with 1/p + 1/q = 1."""
-    if norm == "l0":
-        raise ValueError("without a box one pixel crosses any half-space")
-    dual = torch.linalg.vector_norm(slope, ord=2 if norm == "l2" else 1, dim=-1)
-    return gap.clamp_min(0) / dual.clamp_min(_TINY)
 
 
 def cross_by_flips(
@@ -63,7 +57,8 @@ def cross_by_flips(
 
     Only flips count: each costs one pixel (L0) or |x_i - threshold|. The distance is exact in L0 (its ceiling) and
     Linf; in L2, where the exact problem is a knapsack, it is the fractional lower bound (at most one flip short).
-    relaxed: in Linf, count a pixel that went part of its way as flipped in part: a lower bound, without steps.
+    relaxed: in Linf, a pixel that may go the share s < 1 of its way counts as s^12 of a flip: a lower bound that has no
+    jumps, for descents.
     """
     gap = gap.clamp_min(0)
     bright = x >= threshold
@@ -76,23 +71,46 @@ def cross_by_flips(
         spent = _or_infinity((share * price).sum(-1), gain, gap)
         return Crossing(spent if norm == "l0" else spent.clamp_min(_TINY**2).sqrt(), side * share)
     if relaxed:
-        cost = cost.clamp_min(_TINY)
-        level = water_level(gain / cost, cost, gap)
-        return Crossing(level, side * (level[..., None] / cost).clamp_max(1) * (gain > 0))
+        steep = (cost / _HALF).clamp_min(1e-2) ** _SHARPNESS
+        level = water_level(gain / steep, steep, gap).clamp_min(_TINY**2)
+        share = (level[..., None] / steep).clamp_max(1) * (gain > 0)
+        return Crossing(_HALF * level ** (1 / _SHARPNESS), side * share)
     ranked, order = cost.sort(dim=-1)
     level = _first(gain.gather(-1, order).cumsum(-1) >= gap[..., None], ranked)
     level = torch.where(gap > 0, level, 0.0)
     return Crossing(level, side * ((cost <= level[..., None]) & (gain > 0) & (gap > 0)[..., None]))
 
 
+def at_least(norm: Norm, x: Tensor, slope: Tensor, gap: Tensor, threshold: float | None = None) -> Tensor:
+    """A lower bound [...] of the distance of `cross`, or of `cross_by_flips` with a threshold, without sorting.
+
+    L2 and Linf: without the box, gap / ||slope||_q with 1/p + 1/q = 1. L0, and flips: a pixel moved in part costs less
+    than its part of the cost, then the same (Cauchy-Schwarz).
+    """
+    gap = gap.clamp_min(0)
+    if threshold is None:
+        steep = slope.abs()
+        reach = steep if norm != "l0" else steep * torch.where(slope > 0, 1 - x, x)
+    else:
+        reach = torch.where(x >= threshold, -slope, slope).clamp_min(0)
+        reach = reach if norm == "l0" else reach / (x - threshold).abs().clamp_min(_TINY)
+    distance = gap / torch.linalg.vector_norm(reach, ord=1 if norm == "linf" else 2, dim=-1).clamp_min(_TINY)
+    return distance.square() if norm == "l0" else distance
+
+
 def water_level(rate: Tensor, limit: Tensor, gap: Tensor) -> Tensor:
     """The smallest t [...] with sum_i rate_i min(t, limit_i) >= gap [...], for rate and limit [..., P]; or infinity."""
-    limit, order = limit.sort(dim=-1)
-    rate = rate.gather(-1, order)
-    full = (rate * limit).cumsum(-1) - rate * limit  # what the items before this one give, all at their limits
-    rising = rate.flip(-1).cumsum(-1).flip(-1)  # the rate of this item and those after it
-    level = (gap[..., None] - full) / rising.clamp_min(_TINY**2)  # where the gap closes if just those are full
-    return _first(level <= limit, level)
+    with torch.no_grad():
+        ranked, order = limit.sort(dim=-1)
+        rates = rate.gather(-1, order)
+        full = (rates * ranked).cumsum(-1) - rates * ranked  # what the items before this one give, all at their limits
+        rising = rates.flip(-1).cumsum(-1).flip(-1)  # the rate of this item and those after it
+        level = (gap[..., None] - full) / rising  # where the gap closes if just those before are full
+        level = _first(level <= ranked, level)
+        rising = torch.where(limit >= level[..., None], rate, 0).sum(-1).clamp_min(_TINY)
+    # A Newton step from the solution stays there, but gives it a gradient (implicit function theorem).
+    given = (rate * torch.minimum(level[..., None], limit)).sum(-1)
+    return torch.where(level.isinf(), level, level + (gap - given) / rising)
 
 
 def knapsack(cost: Tensor, gain: Tensor, gap: Tensor) -> Tensor:

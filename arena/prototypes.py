@@ -89,7 +89,8 @@ def prototypes_of(defense: Defense) -> Prototypes:
     """`defense.prototypes`; raises UserError if its class has none (attacks ask `hasattr(cls, "prototypes")`)."""
     if not hasattr(type(defense), "prototypes"):
         raise UserError(
-            f"defense {defense.name} has no prototypes: its score is no minimum over any: choose abs, binary-abs or nearest-neighbor"
+            f"defense {defense.name} has no prototypes, its score is no minimum over any: choose abs, binary-abs or"
+            " nearest-neighbor"
         )
     return defense.prototypes  # type: ignore[attr-defined]
 

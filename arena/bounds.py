@@ -1,0 +1,117 @@
+"""Lower bounds of the minimal adversarial distance, for scores that are minima over prototypes.
+
+Paper, section 4 and appendices A.2 and A.3, with its slips mended, and a bound that is far tighter: docs/bounds.md
+derives both. Over a finite set of prototypes (nearest neighbour) they are certificates. Where the prototypes are all
+that a decoder can draw (ABS) they are as good as the minimum over its latent space that was found, as the paper's are:
+estimates, whose spread over seeds tells how far to trust them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from arena.contracts import Defense
+from arena.minimisers import BranchAndBound, Descents, Found, Minimiser
+from arena.prototypes import Points, Prototypes, prototypes_of, seen_by
+from arena.record import Norm
+from arena.separation import Separation
+from arena.settings import Settings
+
+Kind = Literal["separate", "joint"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+_RIVALS = 3  # classes, the closest, whose smallest perturbations lead to further prototypes of the label
+_SLACK = 1e-6  # of a count of pixels computed in float64
+
+
+class Search(Settings):
+    """How the minimum over prototypes is searched (a finite set needs `rounds` only).
+
+    starts: points of every class that descents begin from; steps: of each; kept: points of every class that go on;
+    rounds: how often prototypes of the label are added, where the smallest perturbations so far lead.
+    """
+
+    starts: int = Field(8, ge=1)
+    steps: int = Field(40, ge=1)
+    kept: int = Field(2, ge=1)
+    rounds: int = Field(2, ge=0)
+
+
+class JointBound(NamedTuple):
+    """A lower bound of each image's distance to the nearest adversarial, zero where it is misclassified; that to each
+    class, infinity at the label; and the prototypes that attain it, the label's nearest at the label."""
+
+    value: Tensor  # [B], float64
+    per_class: Tensor  # [B, C], float64
+    points: Points  # [B, C, ...]
+
+
+@torch.no_grad()
+def joint(
+    defense: Defense, x: Tensor, y: Tensor, norm: Norm, *, seed: int = 0, search: Search | None = None
+) -> JointBound:
+    """One perturbation must raise a class's explanation above the label's: how long is the shortest that could?
+
+    x: images, float32 [B, 1, 28, 28] in [0, 1]; y: labels, int64 [B]; seed: of the points where the search begins.
+    L0 counts whole pixels. Raises UserError for a defense without prototypes.
+    """
+    search, prototypes = search or Search(), prototypes_of(defense)
+    seen = seen_by(defense, x)
+    own = prototypes.nearest(seen)
+    row = torch.arange(len(x), device=x.device)
+    scales = prototypes.scales
+    separation = Separation(
+        norm, x.flatten(1), seen, scales, scales[y], defense.binary_threshold, own.image[:, :0], own.offset[:, :0]
+    ).with_cuts(own.image[row, y][:, None], own.offset[row, y][:, None])
+    minimise = _minimiser(prototypes, y, seed, search)
+    found = minimise(separation)
+    for _ in range(search.rounds):
+        separation = _with_further_cuts(prototypes, separation, found, y)
+        found = minimise(separation)
+    per_class, points = _exact(separation, found)
+    per_class = per_class.scatter(1, y[:, None], torch.inf)
+    misfit = (seen[:, None] - own.image).square().sum(-1) + own.offset
+    correct = (scales * misfit).argmin(1) == y
+    image, place, offset = (field.clone() for field in (points.image, points.place, points.offset))
+    image[row, y], place[row, y], offset[row, y] = own.image[row, y], own.place[row, y], own.offset[row, y]
+    return JointBound(per_class.amin(1) * correct, per_class, Points(place, image, offset))
+
+
+def _minimiser(prototypes: Prototypes, y: Tensor, seed: int, search: Search) -> Minimiser:
+    pools = [prototypes.pool(label, seed) for label in range(len(prototypes.scales))]
+    if prototypes.finite:
+        return BranchAndBound(pools, y)
+    return Descents(prototypes, pools, search.starts, search.kept, search.steps)
+
+
+def _with_further_cuts(prototypes: Prototypes, separation: Separation, found: Found, y: Tensor) -> Separation:
+    """With the prototypes of the label nearest to where the smallest perturbations to the closest classes lead."""
+    images, kept, classes = found.distance.shape
+    nearest = found.distance[:, 0].scatter(1, y[:, None], torch.inf).topk(min(_RIVALS, classes - 1), largest=False)
+    row = torch.arange(images, device=y.device)
+    at = row[:, None] * kept, nearest.indices
+    move = separation.cross(found.points.image[::kept], found.points.offset[::kept], found.weights[::kept]).move
+    there = (separation.seen[:, None] + move[row[:, None], nearest.indices]).clamp(0, 1)
+    points = prototypes.nearest(there.flatten(0, 1))
+    label = y[:, None].expand(at[1].shape).flatten()
+    every = torch.arange(len(label), device=y.device)
+    image, offset = points.image[every, label], points.offset[every, label]
+    return separation.with_cuts(image.view(*at[1].shape, -1), offset.view(at[1].shape))
+
+
+def _exact(separation: Separation, found: Found) -> tuple[Tensor, Points]:
+    """The least distance to each class [B, C], in float64 and whole pixels, and the points that attain it."""
+    images, kept, classes = found.distance.shape
+    rows = torch.arange(images, device=found.distance.device).repeat_interleave(kept)
+    points, weights = found.points, found.weights.double()
+    weights = weights / weights.sum(-1, keepdim=True)
+    distance = separation.rows(rows).double().cross(points.image.double(), points.offset.double(), weights).distance
+    if separation.norm == "l0":
+        distance = (distance - _SLACK).ceil().clamp_min(0)
+    least = distance.view(images, kept, classes).min(1)
+    at = torch.arange(images, device=rows.device)[:, None] * kept + least.indices
+    return least.values, Points(*(field[at, torch.arange(classes, device=rows.device)] for field in points))

@@ -1,0 +1,102 @@
+"""What an adversarial must achieve against a prototype: it lies in a half-space for each prototype of the label.
+
+Moving x by d changes F_c - F_y between prototypes of the classes c and y by -slope . d (for binary models in what they
+see, where b^2 = b makes every score linear): d makes c explain better than y only if slope . d >= gap. An adversarial
+does so for every prototype of y, hence for every convex combination of those half-spaces, which is again one
+half-space: each combination bounds the distance, the best one tightly (duality).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from arena.halfspaces import Crossing, at_least, cross, cross_by_flips
+from arena.record import Norm
+
+_RATE = 20.0  # of the weights' steps: 5 is slower, 60 overshoots
+
+
+@dataclass(frozen=True)
+class Separation:
+    """N images, and the J prototypes of each one's label that bound how it can be perturbed.
+
+    Prototypes of the other classes come as image [N, C, 784] and offset [N, C], weights of those of the label as
+    [N, C, J], each row summing to one.
+    """
+
+    norm: Norm
+    x: Tensor  # [N, 784] in [0, 1]
+    seen: Tensor  # [N, 784], what the model sees of it
+    scales: Tensor  # [C], of the classes; [1] for prototypes of one class alone
+    own_scale: Tensor  # [N], of the label
+    threshold: float | None  # of a model that binarises
+    image: Tensor  # [N, J, 784], the prototypes of the label
+    level: Tensor  # [N, J], their F_y(x)
+
+    def with_cuts(self, image: Tensor, offset: Tensor) -> Separation:
+        """The same with more prototypes of the label: images [N, K, 784] and offsets [N, K]."""
+        level = (self.seen[:, None] - image).square().sum(-1) + offset
+        return replace(self, image=torch.cat([self.image, image], 1), level=torch.cat([self.level, level], 1))
+
+    def rows(self, index: Tensor) -> Separation:
+        """The images of these numbers, which may repeat."""
+        return replace(
+            self, **{name: getattr(self, name)[index] for name in ("x", "seen", "own_scale", "image", "level")}
+        )
+
+    def of_class(self, label: int) -> Separation:
+        """For prototypes of one class alone, as many as there may be."""
+        return replace(self, scales=self.scales[label : label + 1])
+
+    def double(self) -> Separation:
+        """The same in float64."""
+        tensors = {name: value.double() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **tensors)
+
+    def first(self, offset: Tensor) -> Tensor:
+        """Weights of the first prototype of the label alone."""
+        weights = offset.new_zeros(*offset.shape, self.level.shape[1])
+        weights[..., 0] = 1
+        return weights
+
+    def cross(self, image: Tensor, offset: Tensor, weights: Tensor, relaxed: bool = False) -> Crossing:
+        """The smallest perturbation into the combination of half-spaces; `relaxed` as in `cross_by_flips`."""
+        slope, gap = self._halfspace(image, offset, weights)
+        if self.threshold is None:
+            return cross(self.norm, self.x[:, None], slope, gap)
+        return cross_by_flips(self.norm, self.x[:, None], slope, gap, self.threshold, relaxed)
+
+    def at_least(self, image: Tensor, offset: Tensor) -> Tensor:
+        """A cheap lower bound [N, C] of the distance that the first prototype of the label alone demands."""
+        slope, gap = self._halfspace(image, offset, self.first(offset))
+        return at_least(self.norm, self.x[:, None], slope, gap, self.threshold)
+
+    @torch.no_grad()
+    def tighten(self, image: Tensor, offset: Tensor, weights: Tensor, steps: int) -> Tensor:
+        """Better weights: each step moves them towards the half-spaces that the smallest perturbation misses by most.
+
+        (What it misses is, up to a factor, the gradient of the distance; the steps are multiplicative.)
+        """
+        if weights.shape[-1] == 1:
+            return weights
+        own = self.own_scale[:, None, None]
+        logits = weights.clamp_min(1e-6).log()
+        for _ in range(steps):
+            move = self.cross(image, offset, weights, relaxed=True).move
+            gap = self._halfspace(image, offset, weights)[1].clamp_min(1e-6)
+            # gap_j - slope_j . move, less what all j share
+            missed = 2 * own * (move @ self.image.mT) - own * self.level[:, None]
+            logits = logits + _RATE * (missed - (weights * missed).sum(-1, keepdim=True)) / gap[..., None]
+            weights = logits.softmax(-1)
+        return weights
+
+    def _halfspace(self, image: Tensor, offset: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """slope [N, C, 784] and gap [N, C]."""
+        own, other = self.own_scale[:, None], self.scales
+        of_label, level = weights @ self.image, (weights @ self.level[:, :, None])[..., 0]
+        misfit = (self.seen[:, None] - image).square().sum(-1) + offset
+        slope = own[..., None] * (1 - 2 * of_label) - other[:, None] * (1 - 2 * image)
+        return slope, other * misfit - own * level
