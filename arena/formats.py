@@ -25,6 +25,7 @@ from arena.rendering import (
     as_json,
     as_latex,
     as_markdown,
+    close_up,
     empty_table,
     latex_norm,
     printed,
@@ -47,13 +48,16 @@ _CELLS: dict[str, Callable[[LeaderboardRow, Style], str]] = {
     "bound": lambda row, style: style.distance(row.lower_bound_mean),
     "paper median": lambda row, style: style.distance(_published(row).median_distance),
     "paper acc.": lambda row, style: style.share(_published(row).accuracy, digits=0),
+}
+# What --by attack and --curve add, and what they leave of the columns above.
+_MORE_CELLS: dict[str, Callable[[LeaderboardRow, Style], str]] = {
     "opt.": lambda row, style: style.share(row.optimality),
     "unique": lambda row, style: str(row.unique or ""),
     "median queries": lambda row, style: "" if row.median_queries is None else f"{row.median_queries:.0f}",
     "median seconds": lambda row, style: style.distance(row.median_seconds),
     **{f"after {queries}": _after(queries) for queries in (10, 100, 1000, 10_000)},
 }
-_NOT_OF_RANKINGS = ("clean", "bound", "paper median", "paper acc.")  # the same for all attacks, or too wide with ranks
+_BRIEF = ("samples", "errors", "median", "acc.", "fragile")
 
 
 def _published(row: LeaderboardRow) -> Cell:
@@ -108,7 +112,7 @@ def _table(rows: Sequence[LeaderboardRow], console: Console) -> str:
     columns = _columns(rows)
     tables: list[RenderableType] = []
     for _, block in groupby(rows, key=lambda row: row.norm):
-        table = empty_table("defense" if lines_only else "attack", columns, gap=2 if console.width >= 80 else 1)
+        table = empty_table("defense" if lines_only else "attack", columns)
         for defense, members in groupby(block, key=lambda row: row.defense):
             if not lines_only:
                 table.add_section()
@@ -118,15 +122,18 @@ def _table(rows: Sequence[LeaderboardRow], console: Console) -> str:
                 text = Text(defense if lines_only else f" {row.attack}")
                 style = "bold" if row.attack == ALL and not lines_only else None
                 table.add_row(text, *_cells(columns, row, PLAIN), style=style)
-        tables += [table, ""]
+        tables += [close_up(table, console), ""]
     return printed(Group(*tables[:-1]), console)
 
 
 def _columns(rows: Sequence[LeaderboardRow]) -> list[str]:
     """The columns that say something about these rows."""
-    left_out = _NOT_OF_RANKINGS if any(row.unique is not None for row in rows) else ()
-    return [name for name, cell in _CELLS.items() if name not in left_out and any(cell(row, PLAIN) for row in rows)]
+    named, more = (
+        [name for name, cell in cells.items() if any(cell(row, PLAIN) for row in rows)]
+        for cells in (_CELLS, _MORE_CELLS)
+    )
+    return [name for name in named if name in _BRIEF] + more if more else named
 
 
 def _cells(columns: Sequence[str], row: LeaderboardRow, style: Style) -> list[str]:
-    return [_CELLS[name](row, style) for name in columns]
+    return [(_CELLS | _MORE_CELLS)[name](row, style) for name in columns]

@@ -74,7 +74,7 @@ def rows(
     robust first. by="attack": the attacks against each defense ranked by their optimality, without "all".
     cross_norm: every adversarial counts in all three norms, whatever its attack minimised.
     thresholds: epsilon by norm, in place of the table `threshold`. attacks: count these only.
-    curves: also distance against queries, of each attack in its own norm; it takes a second for 10 000 results.
+    curves: also distance against queries, of each attack in its own norm, so not with `cross_norm`.
     Raises UserError for an unknown norm or `by`.
     """
     for value, known in ((norm, (None, *NORMS)), (by, get_args(By))):

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 
 from arena.record import Norm
@@ -92,14 +93,21 @@ def screen(console: Console | None = None) -> Console:
     return console if console.is_terminal else Console(file=io.StringIO(), width=PIPE_WIDTH)
 
 
-def empty_table(label: str, columns: Sequence[str], gap: int) -> Table:
-    """A table of numbers beside their labels, `gap` spaces between columns; a name takes two lines."""
-    # The box itself puts one space between columns.
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap - 1, 0, 0))
+def empty_table(label: str, columns: Sequence[str]) -> Table:
+    """A table for numbers beside their labels, two spaces between columns; a name takes two lines."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))  # the box adds one space
     table.title_justify, table.title_style = "left", "bold"
     table.add_column(label, overflow="fold")
     for name in columns:
         table.add_column(name.replace(" ", "\n", 1), justify="right", no_wrap=True)
+    return table
+
+
+def close_up(table: Table, console: Console) -> Table:
+    """The table with one space between columns if it is too wide for the console."""
+    unlimited = console.options.update(max_width=10 * PIPE_WIDTH)
+    if Measurement.get(console, unlimited, table).maximum > console.width:
+        table.padding = 0
     return table
 
 

@@ -29,6 +29,7 @@ from arena.rendering import (
     as_json,
     as_latex,
     as_markdown,
+    close_up,
     empty_table,
     latex_norm,
     printed,
@@ -124,18 +125,18 @@ def _table(entries: Sequence[Entry], compare: bool, console: Console) -> str:
     """With `compare` the paper's line stands below ours: six columns of both fit no terminal."""
     wide = console.width >= WIDE
     style, separator, indent = (PLAIN, " / ", " ") if wide else (Style(PLAIN.infinity, ""), "/", "")
-    table = empty_table("", list(DEFENSES.values()), gap=2 if wide else 1)
+    table = empty_table("", list(DEFENSES.values()))
     for norm, rows in _blocks(entries):
         if norm != CLEAN:
             table.add_section()
             table.add_row(Text(_head(NORM_NAMES[norm], rows), style="bold"))
         for row in rows:
             bold = "bold" if row[0].attack in (ALL, EVERYTHING) else None
-            table.add_row(Text(indent + row[0].row), *(_ours(entry, style, separator) for entry in row), style=bold)
+            table.add_row(Text(indent + row[0].row), *(ours(entry, style, separator) for entry in row), style=bold)
             if compare and any(entry.paper_accuracy is not None for entry in row):
-                table.add_row(indent + "  paper", *(_papers(entry, style, separator) for entry in row), style="dim")
+                table.add_row(indent + "  paper", *(papers(entry, style, separator) for entry in row), style="dim")
     title = "Table 1: median distance / accuracy" + ("" if wide else " in %")
-    return printed(Group(Text(title, style="bold"), table, "", *_notes(entries)), console)
+    return printed(Group(Text(title, style="bold"), close_up(table, console), "", *_notes(entries)), console)
 
 
 def _markdown(entries: Sequence[Entry], compare: bool) -> str:
@@ -160,15 +161,17 @@ def _latex(entries: Sequence[Entry], compare: bool) -> str:
 
 
 def _both(entry: Entry, style: Style, compare: bool) -> str:
-    ours, papers = _ours(entry, style), _papers(entry, style)
-    return f"{ours} ({papers})".strip() if compare and papers else ours
+    measured, published = ours(entry, style), papers(entry, style)
+    return f"{measured} ({published})".strip() if compare and published else measured
 
 
-def _ours(entry: Entry, style: Style, separator: str = " / ") -> str:
+def ours(entry: Entry, style: Style, separator: str = " / ") -> str:
+    """Median distance and accuracy as measured; empty where nothing was played."""
     return _cell(entry.median_distance, _OURS.get(entry.norm), entry.accuracy, style, separator)
 
 
-def _papers(entry: Entry, style: Style, separator: str = " / ") -> str:
+def papers(entry: Entry, style: Style, separator: str = " / ") -> str:
+    """Those of the paper, with its decimals; empty for a blank."""
     return _cell(entry.paper_median_distance, _PAPERS.get(entry.norm), entry.paper_accuracy, style, separator)
 
 
