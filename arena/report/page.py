@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from arena import table1
 from arena.rendering import NORM_NAMES, PLAIN
 
 _FOLDER = Path(__file__).parent
@@ -26,7 +28,12 @@ def render(**content: Any) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"distance": PLAIN.distance, "percent": PLAIN.share}
+    environment.filters |= {
+        "distance": PLAIN.distance,
+        "percent": PLAIN.share,
+        "ours": partial(table1.ours, style=PLAIN),
+        "papers": partial(table1.papers, style=PLAIN),
+    }
     style = (_FOLDER / "style.css").read_text("ascii")
     script = "".join((_FOLDER / name).read_text("ascii") for name in _SCRIPTS)
     # Content Security Policy: no loads but images in the page itself, no script or style but these two.
