@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from itertools import chain
 
 import numpy as np
 from sqlalchemy import Connection, select
@@ -79,20 +79,16 @@ def curve(connection: Connection, matches: Sequence[int]) -> list[tuple[int, flo
     rows = connection.execute(query).all()
     if not rows:
         return []
-    samples, distances, queries, statuses, progress = zip(*rows, strict=True)
-    steps = json.loads(f"[{','.join(text or '[]' for text in progress)}]")
-    at, seen = np.array([*chain.from_iterable(steps)], float).reshape(-1, 2).T
-    row = np.repeat(np.arange(len(rows)), [len(of_row) for of_row in steps])
-    # What did not survive the referee's check counts no closer than what did.
-    seen = np.maximum(seen, np.array(distances)[row])
-    known = np.where(np.array(statuses) == Status.MISCLASSIFIED, 0, queries)  # the end of each row
-    points = _points(int(max(known.max(), at.max(initial=0))))
-
-    _, place = np.unique(samples, return_inverse=True)
-    reached = np.full((place.max() + 1, len(points)), np.inf)
-    np.minimum.at(reached, (place[row], np.searchsorted(points, at)), seen)
-    np.minimum.at(reached, (place, np.searchsorted(points, known)), distances)
-    medians = np.median(np.minimum.accumulate(reached, axis=1), axis=0)
+    points = _points(max(queries for _, _, queries, _, _ in rows))
+    reached: dict[int, np.ndarray] = {}
+    for sample, distance, queries, status, progress in rows:
+        # What did not survive the referee's check counts no closer than what did.
+        steps = [(query, max(seen, distance)) for query, seen in json.loads(progress or "[]")]
+        steps.append((0 if status == Status.MISCLASSIFIED else queries, distance))
+        at, distances = zip(*steps, strict=True)
+        of_row = np.array([math.inf, *distances])[np.searchsorted(at, points, side="right")]
+        reached[sample] = np.minimum(of_row, reached.get(sample, math.inf))
+    medians = np.median(np.array(list(reached.values())), axis=0)
     return [(point, float(median)) for point, median in zip(points, medians, strict=True)]
 
 
