@@ -2,14 +2,17 @@
 
 import struct
 import zlib
+from itertools import product
 
 import numpy as np
 import pytest
 from browser import chromium, pretend
 from report_store import HOSTILE, PLAYED, play
 from sqlalchemy import insert
+from stores import attack, defense, open_match, record
 
 from arena import schema
+from arena.record import NORMS
 from arena.report import write_report
 from arena.store import open_store
 
@@ -89,14 +92,14 @@ def test_a_click_sorts_a_column_and_another_turns_it(page):
     assert header.get_attribute("aria-sort") is None
 
 
-def choose_defense(page, name):
+def choose(page, control, text):
     from selenium.webdriver.support.select import Select
 
-    Select(page.find_element("id", "defense")).select_by_visible_text(name)
+    Select(page.find_element("id", control)).select_by_visible_text(text)
 
 
 def test_a_sample_shows_its_images_and_its_bound(page, exact, mnist):
-    choose_defense(page, "cnn")
+    choose(page, "defense", "cnn")
     samples = all_of(page, "#samples button")
     samples[1].click()
     shown = page.find_element("id", "sample")
@@ -116,9 +119,9 @@ def test_a_sample_shows_its_images_and_its_bound(page, exact, mnist):
 
 def test_each_attack_of_the_chosen_defense(page):
     all_of(page, "#samples button")[0].click()
-    choose_defense(page, "cnn")
+    choose(page, "defense", "cnn")
     assert [attack.text for attack in all_of(page, ".adversarials figcaption b")] == ["boundary", "fgm"]
-    choose_defense(page, HOSTILE)
+    choose(page, "defense", HOSTILE)
     assert all_of(page, ".adversarials figure") == []
     assert f"error: {HOSTILE}" in page.find_element("id", "sample").text
 
@@ -219,3 +222,37 @@ def test_without_scripts_the_tables_are_there(page):
         assert not page.find_element("css selector", "input").is_displayed()
     finally:
         page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+@pytest.fixture
+def large(mnist, tmp_path):
+    """10 000 samples, 6 defenses, 3 norms: an adversarial for each, its perturbation the size of real ones."""
+    rng, clean = np.random.default_rng(0), mnist[0].numpy()[:, 0]
+    store = open_store(str(tmp_path / "large.db"))
+    for name, norm in product(("cnn", "binary-cnn", "nearest-neighbor", "madry", "binary-abs", "abs"), NORMS):
+        match = open_match(store, defense(name), attack(norm, norm), **PLAYED)
+        for start in range(0, len(clean), 1000):
+            noise = rng.standard_normal((1000, 28, 28), dtype=np.float32)
+            size = {"l2": 1.5 / 28 * noise, "linf": 0.3 * np.sign(noise), "l0": noise * (noise > 2.2)}[norm]
+            images = np.clip(clean[start : start + 1000] + size, 0, 1)[:, None]
+            store.append(match, [record(start + i, distance=1 + i / 1000, adversarial=images[i]) for i in range(1000)])
+        store.finish(match)
+    yield store
+    store.close()
+
+
+@pytest.mark.slow
+def test_ten_thousand_samples_and_six_defenses_fit_into_a_page(driver, large, mnist, tmp_path):
+    assert write_report(large, tmp_path / "page.html") < 80e6
+    pretend(driver)
+    driver.get((tmp_path / "page.html").as_uri())
+    waiting = pytest.importorskip("selenium.webdriver.support.wait")
+    assert "180000 adversarials, the closest of each sample" in driver.find_element("id", "gallery").text
+    assert driver.execute_script("return performance.getEntriesByType('navigation')[0].loadEventEnd") < 20_000  # ms
+    choose(driver, "block", "9900 to 9999")
+    shown = driver.find_element("id", "sample")
+    waiting.WebDriverWait(driver, 60).until(lambda _: "Sample 9900" in shown.text)
+    all_of(driver, "#samples button")[99].click()
+    assert "Sample 9999" in shown.text
+    clean = np.round(255 * mnist[0][9999, 0].numpy())
+    assert np.array_equal(pixels(driver, all_of(driver, "#sample canvas")[0]), clean)

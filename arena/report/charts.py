@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arena.curves import accuracy_curve
+from arena.curves import accuracy_curve, chart_width
 from arena.record import NORMS, Norm
 
 POINTS_PER_EPSILON = 60
-REACH = (1.25, 4.0)  # least and largest width of a chart, in thresholds
 
 Distances = Mapping[tuple[str, Norm], np.ndarray]  # of every sample, by defense and norm
 
@@ -71,10 +70,8 @@ def read_charts(distances: Distances, bounds: Distances, epsilons: Mapping[Norm,
 
 
 def _chart(norm: Norm, epsilon: float, distances: Mapping[str, np.ndarray], bounds: Distances) -> Chart:
-    together = np.concatenate(list(distances.values()))
-    finite = together[np.isfinite(together)]
-    widest = np.quantile(finite, 0.98) / epsilon if len(finite) else 0.0
-    points = int(np.ceil(np.clip(widest, *REACH) * POINTS_PER_EPSILON)) + 1
+    width = chart_width(np.concatenate(list(distances.values())), epsilon)
+    points = int(np.ceil(width / epsilon * POINTS_PER_EPSILON)) + 1
     grid = np.arange(points) * epsilon / POINTS_PER_EPSILON
     curves = []
     for defense in sorted(distances):
