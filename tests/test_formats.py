@@ -90,6 +90,35 @@ def test_the_table_shows_the_paper_beside_where_it_has_that_cell():
     assert cells(text, "gaussian-noise")[-2:] == ["\N{INFINITY}", "91%"]
 
 
+RANKS = {"unique": 3, "median_queries": 1568.5, "median_seconds": 0.1234}
+
+
+def test_a_ranking_shows_its_columns_and_those_that_matter_beside():
+    board = [row(optimality=0.987, **RANKS), row(attack="invert", optimality=None, **RANKS | {"unique": 0}, fragile=2)]
+    text = table(board, 80)
+    assert cells(text, "boundary") == ["200", "1.23", "21.5%", "98.7%", "3", "1568", "0.123"]
+    assert cells(text, "invert") == ["200", "1.23", "21.5%", "2", "1568", "0.123"]
+    assert "paper" not in text and "clean" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_curve_is_shown_after_powers_of_ten_and_whole_in_json_and_csv():
+    curve = [(1, math.inf), (10, 3.0), (100, 2.0), (700, 1.25)]
+    board = [row(curve=curve), row(attack="fgm", curve=[(50, 0.5)]), row(attack="all")]
+    assert cells(table(board), "boundary")[-4:] == ["3", "2", "1.25", "1.25"]
+    assert cells(table(board), "fgm")[-3:] == ["0.5"] * 3 and "0.5" not in cells(table(board), "fgm")[:-3]
+    whole = [[1, "inf"], [10, 3.0], [100, 2.0], [700, 1.25]]
+    assert [entry["curve"] for entry in json.loads(render(board, "json"))] == [whole, [[50, 0.5]], None]
+    (first, *_) = csv.DictReader(io.StringIO(render(board, "csv")))
+    assert json.loads(first["curve"]) == whole
+
+
+def test_a_field_of_another_view_is_left_out():
+    (plain,) = json.loads(render([row()], "json"))
+    (ranked,) = json.loads(render([row(optimality=None, **RANKS)], "json"))
+    assert plain.keys().isdisjoint(RANKS) and ranked.keys() > plain.keys() >= {"fragile"}
+
+
 def test_columns_without_a_value_are_left_out():
     assert "errors" not in table([row()])
     assert "bound" not in table([row(attack="invert")])

@@ -1,15 +1,19 @@
 """Which attack matters: optimality, samples that only one broke, distance against queries."""
 
+import json
 import math
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from stores import attack, defense, open_match, record
 
 from arena import ranking
+from arena.cli import cli
 from arena.curves import accuracy_curve
 from arena.store import open_store
 
@@ -103,6 +107,21 @@ def test_the_same_attack_in_two_settings_runs_side_by_side_and_costs_both(store)
     (row,) = store.leaderboard(by="attack", curves=True)
     assert row.curve == [(1, math.inf), (2, 2.0), (5, 2.0), (10, 1.0)]
     assert (row.median_queries, row.median_seconds, row.unique) == (20, 4.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "has"),
+    [([], True), (["--by", "match"], True), (["--by", "defense"], False), (["--by", "attack"], False)],
+)
+def test_json_by_match_has_the_curve(tmp_path, options, has):
+    url = f"sqlite:///{tmp_path / 'arena.db'}"
+    with closing(open_store(url)) as store:
+        store.append(open_match(store), [record(0, progress=[[2, 1.0]])])
+    answer = CliRunner().invoke(cli, ["leaderboard", "--db", url, "--format", "json", *options])
+    assert answer.exit_code == 0
+    first = json.loads(answer.stdout)[0]
+    assert first.get("curve") == ([[1, "inf"], [2, 1.0], [5, 1.0], [10, 1.0]] if has else None)
+    assert ("optimality" in first) == (options == ["--by", "attack"])
 
 
 def test_an_attack_is_ranked_on_the_samples_it_was_played_on(store):
