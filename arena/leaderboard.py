@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, Connection, Select, case, func, select
 from arena import ranking, schema
 from arena.errors import UserError
 from arena.record import NORMS, Norm, Status
-from arena.views import current_match
+from arena.views import current_match, lower_bound
 
 By = Literal["match", "defense", "attack"]
 ALL = "all"
@@ -31,9 +31,11 @@ class LeaderboardRow:
     """One attack, or the minimum over all of a norm, against one defense.
 
     Shares are in [0, 1], over the `samples` with a result; None where there is none. `errors` counts rows without
-    one. `accuracy` is the share of samples whose distance is > `epsilon`, `median_distance` may be infinite,
-    `lower_bound_mean` is None while no bounds were computed. `fragile` counts the samples whose closest adversarial
-    vanishes once the defense's inference converges; where a solid one is equally close, it is not counted.
+    one. `accuracy` is the share of samples whose distance is > `epsilon`, `median_distance` may be infinite.
+    `lower_bound_mean` is the mean over samples of the best kind of bound, of each the least over seeds;
+    `mean_distance`, over the samples with a result, may be infinite; both are None while no bounds were computed.
+    `fragile` counts the samples whose closest adversarial vanishes once the defense's inference converges; where a
+    solid one is equally close, it is not counted.
 
     Only by="attack": `optimality` (see `ranking.optimality`; None also where nothing was found), `unique`, the samples
     that it alone of the norm's attacks brings within `epsilon`, and the medians of what a sample took (forward and
@@ -52,6 +54,7 @@ class LeaderboardRow:
     lower_bound_mean: float | None
     fingerprint: str
     fragile: int = 0
+    mean_distance: float | None = None
     optimality: float | None = None
     unique: int | None = None
     median_queries: float | None = None
@@ -86,7 +89,7 @@ def rows(
     for (defense, norm_of_row), by_attack in _evidence(connection, norm, cross_norm, attacks).items():
         merged = {attack: _merge(parts) for attack, parts in by_attack.items()}
         best = _merge(list(merged.values()))
-        lower_bound, epsilon = bounds.get((defense.id, norm_of_row)), epsilons[norm_of_row]
+        bounded, epsilon = bounds.get((defense.id, norm_of_row)), epsilons[norm_of_row]
         more: dict[str, dict[str, Any]] = defaultdict(dict)
         if by == "attack":
             more |= _ranks(connection, merged, best, epsilon)
@@ -103,9 +106,10 @@ def rows(
                 errors=found.errors,
                 **_statistics(found.distances, epsilon),
                 epsilon=epsilon,
-                lower_bound_mean=lower_bound,
+                lower_bound_mean=bounded,
                 fingerprint=defense.fingerprint,
                 fragile=int(found.fragile.sum()),
+                mean_distance=_mean(found.distances) if bounded is not None else None,
                 **more[attack],
             )
             for attack, found in [*merged.items(), (ALL, best)]
@@ -210,10 +214,17 @@ def _statistics(distances: np.ndarray, epsilon: float) -> dict[str, Any]:
     }
 
 
+def _mean(distances: np.ndarray) -> float | None:
+    return float(np.mean(distances)) if len(distances) else None
+
+
 def _lower_bounds(connection: Connection) -> dict[tuple[int, str], float]:
-    bound = schema.bound.c
-    means = select(bound.defense_id, bound.norm, func.avg(bound.value)).group_by(bound.defense_id, bound.norm)
-    return {(defense_id, norm): mean for defense_id, norm, mean in connection.execute(means)}
+    """The mean bound of each defense and norm, on the data that was last used."""
+    bound, latest = lower_bound.c, schema.tournament.c
+    data = select(latest.data_hash).order_by(latest.last_used.desc()).limit(1).scalar_subquery()
+    means = select(bound.defense_id, bound.norm, func.avg(bound.value)).where(bound.data_hash == data)
+    rows = connection.execute(means.group_by(bound.defense_id, bound.norm))
+    return {(defense_id, norm): mean for defense_id, norm, mean in rows}
 
 
 def _pairs(connection: Connection, query: Select[Any]) -> list[tuple[Any, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from arena.cli.bounds import bounds
 from arena.cli.distal import distal
 from arena.cli.doctor import doctor
 from arena.cli.figures import figures
@@ -200,6 +201,7 @@ def _describe(card: Any, out: Path) -> None:
     print(f"{card.name}: accuracy {scores}; weights: {weights}; model card: {out / card.name}.json")
 
 
+cli.add_command(bounds)
 cli.add_command(distal)
 cli.add_command(doctor)
 cli.add_command(figures)

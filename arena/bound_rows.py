@@ -1,0 +1,50 @@
+"""The table `bound`: lower bounds of adversarial distances, for each defense, sample, norm, kind and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, insert, select
+
+from arena.record import Norm
+from arena.schema import bound, defense
+from arena.store import Store
+from arena.views import lower_bound
+
+
+@dataclass(frozen=True)
+class Series:
+    """The bounds of one defense that are computed alike."""
+
+    defense_id: int
+    data_hash: str
+    norm: Norm
+    kind: str
+    seed: int
+
+
+def read(store: Store, series: Series) -> dict[int, float]:
+    """The bounds of a series, by sample."""
+    same = and_(*(bound.c[name] == value for name, value in vars(series).items()))
+    with store.reading() as connection:
+        rows = connection.execute(select(bound.c.sample, bound.c.value).where(same))
+        return {row.sample: row.value for row in rows}
+
+
+def append(store: Store, series: Series, values: Mapping[int, float]) -> None:
+    """Store the bounds of some samples, all or none."""
+    with store.writing() as connection:
+        connection.execute(
+            insert(bound), [vars(series) | {"sample": sample, "value": value} for sample, value in values.items()]
+        )
+
+
+def best(connection: Connection, fingerprint: str, data_hash: str) -> dict[tuple[int, Norm], float]:
+    """By sample and norm the best kind of bound, of each the least over seeds, of the defense with this fingerprint."""
+    query = (
+        select(lower_bound.c.sample, lower_bound.c.norm, lower_bound.c.value)
+        .join_from(lower_bound, defense, lower_bound.c.defense_id == defense.c.id)
+        .where(defense.c.fingerprint == fingerprint, lower_bound.c.data_hash == data_hash)
+    )
+    return {(sample, norm): value for sample, norm, value in connection.execute(query)}
