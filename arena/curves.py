@@ -42,5 +42,5 @@ def median_progress(progress: Sequence[Sequence[Sequence[float]]], queries: np.n
 def chart_width(distances: np.ndarray, epsilon: float) -> float:
     """Up to which distance to draw: nearly all that is finite, but 1.25 to 4 thresholds."""
     finite = distances[np.isfinite(distances)]
-    widest = float(np.quantile(finite, 0.98)) if len(finite) else 0.0
+    widest = float(np.quantile(finite, 0.98, method="higher")) if len(finite) else 0.0
     return float(np.clip(widest, 1.25 * epsilon, 4 * epsilon))

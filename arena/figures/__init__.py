@@ -18,7 +18,7 @@ from arena.figures.galleries import figure3, figure4, figure_quantiles
 from arena.figures.style import RC, save
 from arena.store import Store
 
-__all__ = ["Evidence", "write_figures"]
+__all__ = ["Evidence", "figures_of", "write_figures"]
 
 
 def write_figures(store: Store, out: Path, formats: Sequence[str] = ("png", "svg"), seed: int = 0) -> list[Path]:
@@ -33,7 +33,7 @@ def write_figures(store: Store, out: Path, formats: Sequence[str] = ("png", "svg
     files = []
     with store.reading() as connection:
         evidence = Evidence(connection)
-        for name, draw in _figures(evidence, seed).items():
+        for name, draw in figures_of(evidence, seed).items():
             with matplotlib.rc_context(RC):
                 figure = draw()
                 for form in formats:
@@ -42,7 +42,7 @@ def write_figures(store: Store, out: Path, formats: Sequence[str] = ("png", "svg
     return files
 
 
-def _figures(evidence: Evidence, seed: int) -> dict[str, Callable[[], Figure]]:
+def figures_of(evidence: Evidence, seed: int) -> dict[str, Callable[[], Figure]]:
     """What draws each figure, by the name of its file."""
     drawn: dict[str, Callable[[], Figure]] = {
         "figure2-accuracy": partial(figure2, evidence),

@@ -67,15 +67,16 @@ def figure_queries(evidence: Evidence, defense: str) -> Figure:
     """The median over samples of the least distance found against the queries spent, every attack on one defense."""
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     figure.suptitle(f"{defense}: median distance of the closest adversarial so far")
-    panels = dict(zip(NORM_LABELS, figure.subplots(1, 3), strict=True))
+    panels = dict(zip(NORM_LABELS, figure.subplots(1, 3, sharex=True), strict=True))
     for norm, ax in panels.items():
-        ax.set(xlabel="queries per sample", xscale="log", ylabel=f"{NORM_LABELS[norm]} distance")
+        ax.set(xlabel="queries per sample", xscale="log", xlim=(1, 10), ylabel=f"{NORM_LABELS[norm]} distance")
     missing: dict[Norm, list[str]] = {norm: [] for norm in panels}
     for match in evidence.progress(defense):
         if match.medians is None:
             missing[match.norm].append(match.attack)
             continue
         ax = panels[match.norm]
+        ax.set_xlim(right=max(match.most_queries, ax.get_xlim()[1]))
         index = len(ax.get_lines())
         reached = np.isfinite(match.medians) & (match.most_queries >= QUERIES)
         ax.plot(

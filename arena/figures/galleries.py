@@ -26,7 +26,13 @@ def figure3(evidence: Evidence, seed: int = 0) -> Figure:
     closest = evidence.of_norm("l2")
     chosen = _one_of_each_class(closest, np.random.default_rng(seed))
     mosaic = Mosaic(max(CELL * len(chosen), 8 * CELL), ROW * (1 + len(evidence.defenses)))
-    mosaic.words(0, -HEADING, "closest $L_2$ adversarials: class, distance", ha="left", fontsize=8)
+    mosaic.words(
+        0,
+        -HEADING,
+        f"closest $L_2$ adversarials (class, distance) of samples drawn by seed {seed}",
+        ha="left",
+        fontsize=8,
+    )
     if not chosen:
         mosaic.words(4 * CELL, ROW, "no $L_2$ results stored: run `arena run`", color="0.35", fontsize=8)
         return mosaic.figure
@@ -50,7 +56,9 @@ def figure_quantiles(evidence: Evidence, norm: Norm, seed: int = 0) -> Figure:
     block = PER_QUANTILE * CELL + 2 * GAP
     height = 2 * SIDE + 2 * HEADING
     mosaic = Mosaic(QUANTILES * block - 3 * GAP, (height + GAP) * max(len(evidence.defenses), 1))
-    title = f"{NORM_LABELS[norm]} error quantiles: clean image, closest adversarial, class and distance"
+    title = (
+        f"{NORM_LABELS[norm]} error quantiles: closest adversarials (class, distance) of samples drawn by seed {seed}"
+    )
     mosaic.words(0, -2.2 * HEADING, title, ha="left", fontsize=8)
     for quantile in range(QUANTILES):
         span = f"{100 * quantile // QUANTILES} \N{EN DASH} {100 * (quantile + 1) // QUANTILES} %"
