@@ -27,6 +27,7 @@ GRADIENT = {
     "deepfool-l2": ({}, 1.01, 1.25),
     "deepfool-linf": ({}, 1.01, 1.25),
 }
+FOLLOW = {"steps": 20}
 FEW_SEARCHES = {"searches": 3, "steps": 25}
 APGD_SETTINGS = {"steps": 10, "epsilons": 5, "bisections": 6}
 MODERN = {
@@ -34,6 +35,9 @@ MODERN = {
     "fmn-l0": ({"steps": 60}, 1.2, 1.2),
     "fmn-l2": ({"steps": 30}, 1.01, 1.4),
     "fmn-linf": ({"steps": 30}, 1.02, 1.1),
+    "brendel-bethge-l0": (FOLLOW, 1.2, 1.5),
+    "brendel-bethge-l2": (FOLLOW, 1.02, 1.5),
+    "brendel-bethge-linf": (FOLLOW, 1.02, 1.5),
     "carlini-wagner": (FEW_SEARCHES, 2.5, 1.5),
     "ead": (FEW_SEARCHES, 1.15, 1.8),
     "apgd-ce-linf": (APGD_SETTINGS, 1.1, 1.1),

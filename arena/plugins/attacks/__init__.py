@@ -7,6 +7,7 @@ from collections.abc import Callable
 from arena.contracts import Attack, hookimpl
 from arena.plugins.attacks.apgd import L2DLRAPGD, L2CrossEntropyAPGD, LinfCrossEntropyAPGD, LinfDLRAPGD
 from arena.plugins.attacks.boundary import Boundary
+from arena.plugins.attacks.brendel_bethge import L0BrendelBethge, L2BrendelBethge, LinfBrendelBethge
 from arena.plugins.attacks.deepfool import L2DeepFool, LinfDeepFool
 from arena.plugins.attacks.estimated import estimated
 from arena.plugins.attacks.exact import exact
@@ -26,6 +27,7 @@ TRANSFER: tuple[type[Attack], ...] = (L2Transfer, LinfTransfer)
 GRADIENT: tuple[type[Attack], ...] = (FGM, FGSM, L2BIM, BIM, MIM, L2DeepFool, LinfDeepFool)
 MODERN: tuple[type[Attack], ...] = (
     *(DDN, L0FMN, L2FMN, LinfFMN, CarliniWagner, EAD),
+    *(L0BrendelBethge, L2BrendelBethge, LinfBrendelBethge),
     *(LinfCrossEntropyAPGD, LinfDLRAPGD, L2CrossEntropyAPGD, L2DLRAPGD),
 )
 EXACT: tuple[type[Attack], ...] = tuple(map(exact, (*GRADIENT, *MODERN)))

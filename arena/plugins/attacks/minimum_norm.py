@@ -13,7 +13,7 @@ from arena.access import Target, margin
 from arena.contracts import Attack
 from arena.distances import distance, per_row, project
 from arena.plugins.attacks.directions import scores_and_gradient, unit
-from arena.plugins.attacks.pointwise import Walk
+from arena.plugins.attacks.pointwise import reset_best
 from arena.plugins.attacks.search import walk_back
 
 LAST_STEP = 0.01  # of the first; the steps shrink by a cosine
@@ -108,10 +108,7 @@ class L0FMN(MinimumNorm):
         return x + largest(image - x, epsilon)
 
     def finish(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        walk = Walk(target, x, y, 1, rng)
-        walk.image = target.best.flatten(1)
-        walk.reset()
-        return target.best
+        return reset_best(target, x, y, rng)
 
 
 class DDN(MinimumNorm):

@@ -151,3 +151,11 @@ class Walk:
         success = self.target.labels(image.view(-1, *self.shape), self.index[rows]) != self.y[rows]
         self.image[rows[success]] = image[success]
         return success
+
+
+def reset_best(target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    """The closest adversarials [B, ...] after resetting what pixels can be reset of those seen so far."""
+    walk = Walk(target, x, y, 1, rng)
+    walk.image = target.best.flatten(1)
+    walk.reset()
+    return target.best

@@ -1,0 +1,139 @@
+"""Brendel & Bethge 2019: follows the decision boundary towards the clean image, by gradients, inside a trust region."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from arena import settings
+from arena.access import Target, margin
+from arena.contracts import Attack
+from arena.distances import distance, project
+from arena.halfspaces import water_level
+from arena.plugins.attacks.directions import scores_and_gradient, steepest
+from arena.plugins.attacks.pointwise import reset_best
+from arena.plugins.attacks.search import bisect, walk_back
+from arena.plugins.attacks.starts import uniform_noise
+
+MOMENTUM = 0.8  # share of the last estimate of the boundary's normal kept
+OVERSHOOT = 0.1  # share of the margin by which a step lands on the adversarial side
+LAST_RADIUS = 1e-2  # of the first; the trust region shrinks geometrically
+BISECTIONS = 10  # of how far towards the clean image a step goes
+SHARES = (0.0625, 0.125, 0.25, 0.5)  # of the box that steps along the clean image's gradient go, as starting points
+GROWTH = 2  # factor by which a step may enlarge a distance in Linf or L0: where linearity misled, it has to
+HUGE = 1e12
+
+Homewards = tuple[Tensor, Tensor, Tensor]  # images and the lowest and highest images that a step may reach, each [n, P]
+
+
+class BrendelBethge(Attack):
+    """Each step goes as far towards the clean image as the trust region (L2) lets it, and along the boundary's normal
+    so that it stays adversarial if scores are linear. That problem is solved by one bisection over closed forms.
+
+    Foolbox 3.3.4 solves it by quasi-Newton and simplex searches, sample by sample, compiled by numba; its trust region
+    grows with the batch. The publication starts from noise or other samples alone; those lead to the boundary of a
+    class that is often not the nearest.
+    """
+
+    needs = "gradient"
+
+    class Settings(settings.Settings):
+        """steps: along the boundary, one query and gradient each; radius: of the first step's trust region; draws:
+        noises tried as starting points (the closer of one and a step along the clean image's gradient starts)."""
+
+        steps: int = Field(100, gt=0)
+        radius: float = Field(2.0, gt=0)
+        draws: int = Field(100, gt=0)
+
+    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+        s = self.settings
+        target.labels(uniform_noise(target, x, y, s.draws, rng))
+        uphill = steepest(self.norm, target.gradient(x, margin))
+        longest = 1 if self.norm == "linf" else x[0].numel() ** 0.5
+        for share in SHARES:
+            target.labels((x + share * longest * uphill).clamp(0, 1))
+        walk_back(target, x, y)
+        index = target.best_distance.isfinite().nonzero().flatten()
+        clean, image, y_found = x[index].flatten(1), target.best[index].flatten(1), y[index]
+        normal = torch.zeros_like(image)
+        for step in range(s.steps if len(index) else 0):
+            scores, gradient = scores_and_gradient(target, image.view(-1, *x.shape[1:]), y_found, margin, index)
+            normal = torch.lerp(gradient.flatten(1), normal, MOMENTUM if step else 0)
+            gap = margin(scores, y_found)
+            reach = -gap * torch.where(gap > 0, 1 - OVERSHOOT, 1 + OVERSHOOT)  # by which the margin is to change
+            radius = torch.full_like(gap, s.radius * LAST_RADIUS ** (step / s.steps))
+            image = self._step(clean, image, normal, reach, radius).clamp(0, 1)
+        return self.finish(target, x, y, rng)
+
+    def finish(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+        return walk_back(target, x, y)
+
+    def _step(self, clean: Tensor, image: Tensor, normal: Tensor, reach: Tensor, radius: Tensor) -> Tensor:
+        """The images [n, P] closest to `clean` (in the attack's norm) that are in the trust region around `image` and
+        where the linearised margin has changed by `reach` [n]; the largest step that way where there are none."""
+
+        def moved(share: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+            start, low, high = self.homewards(clean[rows], image[rows], normal[rows], share[:, None])
+            slope = normal[rows]
+            steep = slope.abs().clamp_min(1 / HUGE)
+            room = torch.where(slope > 0, high - start, start - low)
+            missing = reach[rows] - (slope * (start - image[rows])).sum(1)
+            level = water_level(steep.square(), room / steep, missing.clamp_min(0))
+            return start + slope.sign() * torch.minimum(level.clamp_max(HUGE)[:, None] * steep, room), level.isfinite()
+
+        def attempt(share: Tensor, rows: Tensor) -> Tensor:
+            proposed, reached = moved(share, rows)
+            return reached & (distance("l2", proposed, image[rows]) <= radius[rows])
+
+        whole = torch.ones_like(reach)
+        share = bisect(attempt, torch.zeros_like(whole), whole, BISECTIONS)
+        proposed, _ = moved(share, torch.arange(len(image), device=image.device))
+        return project("l2", proposed, image, radius)
+
+    @abstractmethod
+    def homewards(self, clean: Tensor, image: Tensor, normal: Tensor, share: Tensor) -> Homewards:
+        """The images [n, P] at a share [n, 1] of their distance, and how far a step from there may go."""
+
+
+class L2BrendelBethge(BrendelBethge):
+    """The L2 form: straight towards the clean image."""
+
+    name = "brendel-bethge-l2"
+    norm = "l2"
+
+    def homewards(self, clean: Tensor, image: Tensor, normal: Tensor, share: Tensor) -> Homewards:
+        return torch.lerp(clean, image, share), torch.zeros_like(clean), torch.ones_like(clean)
+
+
+class LinfBrendelBethge(BrendelBethge):
+    """The Linf form: into a smaller cube around the clean image."""
+
+    name = "brendel-bethge-linf"
+    norm = "linf"
+
+    def homewards(self, clean: Tensor, image: Tensor, normal: Tensor, share: Tensor) -> Homewards:
+        radius = share * GROWTH * distance("linf", image, clean)[:, None]
+        low, high = (clean - radius).clamp_min(0), (clean + radius).clamp_max(1)
+        return torch.minimum(torch.maximum(image, low), high), low, high
+
+
+class L0BrendelBethge(BrendelBethge):
+    """The L0 form: as few pixels as possible stay perturbed, those that carry the most of the margin or could; at the
+    end, beyond the publication, whatever can be reset one by one."""
+
+    name = "brendel-bethge-l0"
+    norm = "l0"
+
+    def homewards(self, clean: Tensor, image: Tensor, normal: Tensor, share: Tensor) -> Homewards:
+        perturbed = image != clean
+        room = torch.where(normal > 0, 1 - clean, clean)
+        worth = torch.where(perturbed, normal * (image - clean), 0).clamp_min(0) + normal.abs() * room
+        rank = worth.argsort(1, descending=True).argsort(1)
+        kept = rank < share * GROWTH * perturbed.sum(1, keepdim=True)
+        return torch.where(kept, image, clean), torch.where(kept, 0, clean), torch.where(kept, 1, clean)
+
+    def finish(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+        return reset_best(target, x, y, rng)
