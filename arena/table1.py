@@ -191,7 +191,7 @@ def _notes(entries: Sequence[Entry]) -> list[str]:
     notes = [f"Samples: {text}."]
     fewer: dict[int, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for entry in entries:
-        if 0 < entry.samples < played[entry.defense]:
+        if 0 < entry.samples < played[entry.defense] and entry.attack not in (ALL, EVERYTHING):
             fewer[entry.samples][entry.attack].append(entry.defense)
     if fewer:
         notes.append(f"Fewer: {'; '.join(f'{n} in {_where(fewer[n], entries)}' for n in sorted(fewer))}.")

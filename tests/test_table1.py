@@ -99,6 +99,13 @@ def test_footnotes_say_where_samples_differ_and_what_is_missing(played):
     assert f"No result yet: {107 - 4} of the paper's 107 cells." in text
 
 
+def test_footnotes_name_attacks_not_minima(store):
+    play(store, "abs", "boundary", "l2", [1.0, 2.0])
+    play(store, "abs", "mim-ge", "linf", [0.2])
+    play(store, "cnn", "mim-ge", "linf", [0.2])
+    assert "Fewer: 1 in mim-ge (ABS)." in table(store)
+
+
 def test_compare_shows_ours_and_the_papers(played):
     text = table(played, compare=True)
     assert cells(text, "FGM") == ["1.50 / 50%"]
