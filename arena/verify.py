@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
 import torch
 
+from arena import bound_rows
 from arena.access import evaluate
 from arena.contracts import Defense
 from arena.data import load_data
 from arena.distances import distance
 from arena.errors import PluginError, UserError
-from arena.record import NORMS, Identity
+from arena.record import NORMS, Identity, Norm
 from arena.registry import load_defense
 from arena.store import Evidence, Store
 
 TOLERANCE = 1e-9  # of a distance computed in float64 from float32 images
+BOUND_TOLERANCE = 1e-4  # relative, of a lower bound: the scores that decide are float32
 
 
 @dataclass
@@ -30,7 +32,8 @@ class Report:
 
 
 def verify_store(store: Store) -> Report:
-    """Check every adversarial and misclassified sample: box, label, decision, and the distances in all three norms.
+    """Check every adversarial and misclassified sample: box, label, decision, and the distances in all three norms,
+    none of which may be less than the stored lower bound of its sample.
 
     The defenses are loaded afresh, by name, weights and settings; one whose fingerprint is not the stored one (other
     code, weights or version) is reported as a failure, for nothing can be said about its rows.
@@ -48,7 +51,9 @@ def verify_store(store: Store) -> Report:
         if isinstance(defense, str):
             report.failures.append(f"{where}: {len(rows)} rows cannot be checked: {defense}")
         else:
-            report.failures += [f"{where}, {line}" for line in _check(defense, rows)]
+            with store.reading() as connection:
+                bounds = bound_rows.best(connection, identity.fingerprint, rows[0].conditions["data_hash"])
+            report.failures += [f"{where}, {line}" for line in _check(defense, rows, bounds)]
     return report
 
 
@@ -63,8 +68,8 @@ def _load(identity: Identity) -> Defense | str:
     return defense
 
 
-def _check(defense: Defense, rows: Sequence[Evidence]) -> list[str]:
-    """One line for each of one match's rows that does not hold."""
+def _check(defense: Defense, rows: Sequence[Evidence], bounds: Mapping[tuple[int, Norm], float]) -> list[str]:
+    """One line for each of one match's rows that does not hold; bounds: of the distances, by sample and norm."""
     conditions = rows[0].conditions
     x, y = load_data(conditions["dataset"], conditions["split"])
     samples = [row.sample for row in rows]
@@ -94,6 +99,9 @@ def _check(defense: Defense, rows: Sequence[Evidence]) -> list[str]:
             stored = getattr(row, norm)
             if stored is None or not math.isclose(measured[norm][i], stored, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
                 faults.append(f"its {norm} distance is {measured[norm][i]:g}, stored as {stored}")
+            bound = bounds.get((row.sample, norm), 0.0)
+            if measured[norm][i] < bound * (1 - BOUND_TOLERANCE):
+                faults.append(f"its {norm} distance is {measured[norm][i]:g}, below the lower bound {bound:g}")
         if row.distance != getattr(row, row.norm):
             faults.append(f"its distance is not its {row.norm} distance")
         failures += [f"sample {row.sample}: {fault}" for fault in faults]

@@ -11,14 +11,29 @@ import arena
 ROOT = Path(arena.__file__).parent
 
 PLUGINS, COMMAND_LINE = {"plugins"}, {"cli"}
-PLAYING = {"access", "contracts", "distal", "foolbox_model", "gradients", "ledger", "match", "registry", "testing", "worker"}
+PLAYING = {
+    "access",
+    "contracts",
+    "distal",
+    "foolbox_model",
+    "gradients",
+    "ledger",
+    "match",
+    "registry",
+    "testing",
+    "worker",
+}
+BOUNDING = {"bounds", "halfspaces", "minimisers", "prototypes", "separate", "separation"}
 RUNNING = {"config", "executors", "tournament"}
-STORING = {"blobs", "database", "distal_rows", "migrations", "schema", "store", "views"}
+STORING = {"blobs", "bound_rows", "database", "distal_rows", "migrations", "schema", "store", "views"}
 SHOWING = {"curves", "figures", "formats", "leaderboard", "published", "ranking", "rendering", "report", "table1"}
 
 FORBIDDEN = {
-    "the core knows no plugin and no command": (PLAYING | RUNNING | STORING | SHOWING, PLUGINS | COMMAND_LINE),
-    "who plays knows neither the plan nor the store": (PLAYING - {"worker"}, RUNNING | STORING | SHOWING),
+    "the core knows no plugin and no command": (
+        PLAYING | BOUNDING | RUNNING | STORING | SHOWING,
+        PLUGINS | COMMAND_LINE,
+    ),
+    "who plays knows neither the plan nor the store": (PLAYING - {"worker"} | BOUNDING, RUNNING | STORING | SHOWING),
     "the store knows neither who plays nor the plan": (STORING | SHOWING, PLAYING | RUNNING),
     "plugins see contracts, not the referee or the store": (
         PLUGINS,

@@ -9,6 +9,7 @@ import torch
 import arena
 from arena.blobs import pack, unpack
 from arena.data import data_hash
+from arena.record import NORMS
 from arena.store import open_store
 from arena.verify import verify_store
 
@@ -96,6 +97,41 @@ def test_a_sample_is_not_misclassified_because_a_row_says_so(database):
         "where sample = 3"
     )
     assert [line for line in report.failures if "sample 3: it is classified as" in line]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_an_adversarial_below_its_bound_is_found(database, played, norm):
+    with closing(sqlite3.connect(played)) as connection:
+        [(distance, hashed)] = connection.execute(
+            f"select r.{norm}, t.data_hash from result r join match m on m.id = r.match_id"
+            " join tournament t on t.id = m.tournament_id where sample = 3"
+        )
+    report = database(
+        "insert into bound (defense_id, data_hash, sample, norm, kind, value, seed)"
+        f" values (1, '{hashed}', 3, '{norm}', 'separate', {0.99 * distance}, 0),"
+        f" (1, '{hashed}', 3, '{norm}', 'joint', {1.01 * distance}, 0)"
+    )
+    [line] = report.failures
+    assert f"sample 3: its {norm} distance is" in line and "below the lower bound" in line
+
+
+def test_what_does_not_bound_an_adversarial_does_not_accuse_it(database, played):
+    with closing(sqlite3.connect(played)) as connection:
+        [(hashed, l2)] = connection.execute(
+            "select t.data_hash, r.l2 from result r join match m on m.id = r.match_id"
+            " join tournament t on t.id = m.tournament_id where sample = 3"
+        )
+    rows = [
+        (hashed, 3, "joint", 2 * l2, 0),  # another seed found less
+        (hashed, 3, "joint", 0.9 * l2, 1),
+        (hashed, 3, "separate", l2, 0),  # equal is no violation
+        ("other data", 3, "joint", 2 * l2, 0),
+    ]
+    values = ", ".join(
+        f"(1, '{of}', {sample}, 'l2', '{kind}', {value!r}, {seed})" for of, sample, kind, value, seed in rows
+    )
+    report = database(f"insert into bound (defense_id, data_hash, sample, norm, kind, value, seed) values {values}")
+    assert report.failures == []
 
 
 def test_another_defense_under_the_same_name_proves_nothing(database):
