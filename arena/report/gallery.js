@@ -10,7 +10,7 @@ function openGallery(index) {
   const [height, width] = index.shape;
   const pixels = height * width;
   const element = (id) => document.getElementById(id);
-  const [blocks, defenses, grid, shown] = ["block", "defense", "samples", "sample"].map(element);
+  const [blocks, defenses, grid] = ["block", "defense", "samples"].map(element);
   let samples = [];
   let chosen = 0;
 
@@ -64,13 +64,13 @@ function openGallery(index) {
 
   function showSample() {
     const sample = samples[chosen];
-    const heading = make("h3", {}, `Sample ${sample.sample}, label ${sample.label}`);
+    element("sample-name").textContent = `Sample ${sample.sample}, label ${sample.label}`;
     const clean = make("figure", { className: "clean" });
     clean.append(image(gray(sample.clean), "the clean image"), make("figcaption", {}, "clean"));
     const norms = make("div", { className: "norms" });
     const sections = Object.keys(index.norms).map((norm) => showNorm(sample, defenses.value, norm));
     norms.append(...sections.filter(Boolean));
-    shown.replaceChildren(heading, clean, norms);
+    element("sample-images").replaceChildren(clean, norms);
   }
 
   function showNorm(sample, defense, norm) {

@@ -35,6 +35,11 @@ EVERY_ATTACK = 120_000  # adversarials; a page with more than these would take t
 BLOCK = 100  # samples, and buttons shown at once
 LEVELS = 15  # of a difference, on each side of zero
 
+_COLUMNS = (
+    *("match_id", "sample", "label", "clean_label", "adversarial_label", "status", "distance"),
+    *("queries", "gradient_queries", "fragile", "adversarial"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
@@ -100,7 +105,7 @@ class _Packer:
     def _rows(self, first: int, last: int) -> Iterator[Any]:
         result = schema.result.c
         query = (
-            select(schema.result)
+            select(*(result[name] for name in _COLUMNS))
             .where(result.match_id.in_(self._places), result.sample.between(first, last))
             .order_by(result.match_id)
         )
