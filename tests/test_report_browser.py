@@ -16,7 +16,6 @@ from arena.record import NORMS
 from arena.report import write_report
 from arena.store import open_store
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 CONTRAST = 4.5  # WCAG 2.2, success criterion 1.4.3: least contrast of text
 
 
