@@ -259,6 +259,18 @@ def test_names_of_defenses_cannot_lead_out_of_the_folder(evidence, monkeypatch):
     assert "queries-.._x__y" in figures_of(evidence, seed=0)
 
 
+def test_names_are_no_formulas(tmp_path):
+    name = r"_$\frac$"
+    with closing(open_store(str(tmp_path / "a.db"))) as store:
+        store.append(open_match(store, defense(name), attack(name), **PLAYED), records([1.0]))
+        with store.reading() as connection:
+            evidence = Evidence(connection)
+            drawn = figure2(evidence), figure4(evidence), figure8(evidence), figure_queries(evidence, name)
+    for figure in drawn:
+        save(figure, tmp_path / "a.svg", "svg")  # matplotlib raises for a formula that is none
+    assert r" _\$\frac\$" in texts(drawn[0])
+
+
 def test_mistakes_cost_a_line(store, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file: that is a file: name a folder"):

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="The defense's own gradient, or differences of its scores: 1568 queries a step.",
 )
-@click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), help="The most that an ascent may take.")
 @click.option("--seed", type=int, help="Of the noise; default: the tournament's.")
 @click.option("--db", metavar="URL", help="The store: an SQLAlchemy URL or the path of an SQLite file.")
 def distal(
-    config: Path | None, preset: str | None, defenses: tuple[str, ...], gradient: str, steps: int, **options: Any
+    config: Path | None, preset: str | None, defenses: tuple[str, ...], gradient: str, steps: int | None, **options: Any
 ) -> int:
     """Turn noise into images that each defense is 90 % sure of, class by class (paper, Figure 4).
 
@@ -69,14 +69,14 @@ def distal(
     return 1 if failures else 0
 
 
-def _ascend(config: Config, store: Store, name: str, estimated: bool, steps: int, console: Console) -> None:
+def _ascend(config: Config, store: Store, name: str, estimated: bool, steps: int | None, console: Console) -> None:
     """Ascend for the classes that the store does not have, and commit each as it ends."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from arena import distal, distal_rows
     from arena.registry import load_defense
 
-    section, seed = config.for_defense(name), config.tournament.seed
+    section, seed, steps = config.for_defense(name), config.tournament.seed, steps or distal.STEPS
     with console.status(f"{name}: loading"):
         defense = load_defense(name, weights=section.weights, device=config.run.device, **section.own)
         gradient = distal.gradient_source(defense, estimated)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from arena.curves import accuracy_curve, chart_width
 from arena.figures.evidence import QUERIES, Evidence
-from arena.figures.style import DASHES, NORM_LABELS, look, remark, say
+from arena.figures.style import DASHES, NORM_LABELS, look, plain, remark, say
 from arena.record import Norm
 
 THRESHOLD = "_threshold"  # matplotlib keeps such labels out of legends
@@ -37,11 +39,11 @@ def _accuracy_panel(ax: Axes, evidence: Evidence, norm: Norm) -> None:
     for index, name in enumerate(evidence.defenses):
         style = look(index) | {"markevery": (0.02 + 0.02 * index, 0.15)}
         if name in closest:
-            _steps(ax, closest[name].distances, width, label=name, **style)
+            _steps(ax, closest[name].distances, width, label=plain(name), **style)
         if bounds := evidence.bounds.get((name, norm)):
             bounded = True
             values = np.array([bound.value for bound in bounds.values()])
-            _steps(ax, values, width, label=f"{name}, lower bound", linestyle="--", fillstyle="none", **style)
+            _steps(ax, values, width, label=plain(f"{name}, lower bound"), linestyle="--", fillstyle="none", **style)
     ax.axvline(epsilon, color="0.4", linewidth=0.8, linestyle=":", label=THRESHOLD)
     ax.annotate(
         f"{epsilon:g}",
@@ -57,7 +59,7 @@ def _accuracy_panel(ax: Axes, evidence: Evidence, norm: Norm) -> None:
         remark(ax, "no bounds stored: run `arena bounds`")
 
 
-def _steps(ax: Axes, distances: np.ndarray, width: float, **style) -> None:
+def _steps(ax: Axes, distances: np.ndarray, width: float, **style: Any) -> None:
     epsilon, accuracy = accuracy_curve(distances)
     epsilon, accuracy = np.append(epsilon, max(width, epsilon[-1])), np.append(accuracy, accuracy[-1])
     ax.plot(epsilon, accuracy, drawstyle="steps-post", **style)
@@ -66,14 +68,14 @@ def _steps(ax: Axes, distances: np.ndarray, width: float, **style) -> None:
 def figure_queries(evidence: Evidence, defense: str) -> Figure:
     """The median over samples of the least distance found against the queries spent, every attack on one defense."""
     figure = Figure(figsize=(10, 4.6), layout="constrained")
-    figure.suptitle(f"{defense}: median distance of the closest adversarial so far")
+    figure.suptitle(f"{plain(defense)}: median distance of the closest adversarial so far")
     panels = dict(zip(NORM_LABELS, figure.subplots(1, 3, sharex=True), strict=True))
     for norm, ax in panels.items():
         ax.set(xlabel="queries per sample", xscale="log", xlim=(1, 10), ylabel=f"{NORM_LABELS[norm]} distance")
     missing: dict[Norm, list[str]] = {norm: [] for norm in panels}
     for match in evidence.progress(defense):
         if match.medians is None:
-            missing[match.norm].append(match.attack)
+            missing[match.norm].append(plain(match.attack))
             continue
         ax = panels[match.norm]
         ax.set_xlim(right=max(match.most_queries, ax.get_xlim()[1]))
@@ -83,7 +85,7 @@ def figure_queries(evidence: Evidence, defense: str) -> Figure:
             QUERIES[reached],
             match.medians[reached],
             drawstyle="steps-post",
-            label=match.attack,
+            label=plain(match.attack),
             linestyle=DASHES[index % len(DASHES)],
             markevery=(0.02, 0.2),
             **look(index),

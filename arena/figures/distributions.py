@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from arena.curves import chart_width
 from arena.figures.evidence import Evidence
-from arena.figures.style import NORM_LABELS, look, say
+from arena.figures.style import NORM_LABELS, look, plain, say
 from arena.record import Norm
 
 BINS = 40
@@ -19,7 +19,7 @@ def figure8(evidence: Evidence) -> Figure:
     figure = Figure(figsize=(10, 0.8 + 0.6 * len(evidence.defenses)), layout="constrained")
     for ax, norm in zip(figure.subplots(1, 3, sharey=True), NORM_LABELS, strict=True):
         _panel(ax, evidence, norm)
-    figure.axes[0].set_yticks(range(len(evidence.defenses)), evidence.defenses[::-1])
+    figure.axes[0].set_yticks(range(len(evidence.defenses)), [plain(name) for name in reversed(evidence.defenses)])
     return figure
 
 

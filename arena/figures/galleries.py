@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from arena.figures.evidence import Closest, Evidence
 from arena.figures.mosaic import SIDE, Mosaic
-from arena.figures.style import NORM_LABELS
+from arena.figures.style import NORM_LABELS, plain
 from arena.record import Norm, Status
 
 GAP, HEADING = 4, 10  # between images, and above each
@@ -41,7 +41,7 @@ def figure3(evidence: Evidence, seed: int = 0) -> Figure:
         _clean(mosaic, evidence, CELL * column, HEADING, sample, str(label))
     for row, name in enumerate(evidence.defenses, 1):
         y = ROW * row + HEADING
-        mosaic.words(-GAP, y + SIDE / 2, name, ha="right", fontsize=8)
+        mosaic.words(-GAP, y + SIDE / 2, plain(name), ha="right", fontsize=8)
         for column, sample in enumerate(chosen.values()):
             _adversarial(mosaic, evidence, CELL * column, y, closest.get(name), sample)
     return mosaic.figure
@@ -65,7 +65,7 @@ def figure_quantiles(evidence: Evidence, norm: Norm, seed: int = 0) -> Figure:
         mosaic.words(quantile * block + PER_QUANTILE * CELL / 2, -HEADING / 2, span, fontsize=8)
     for row, name in enumerate(evidence.defenses):
         y = row * (height + GAP) + HEADING
-        mosaic.words(-GAP, y + height / 2 - HEADING / 2, name, ha="right", fontsize=8)
+        mosaic.words(-GAP, y + height / 2 - HEADING / 2, plain(name), ha="right", fontsize=8)
         quarters = _quarters(closest.get(name), np.random.default_rng(seed))
         if not any(quarters):
             mosaic.words(0, y + SIDE, f"no {NORM_LABELS[norm]} adversarial stored", ha="left", color="0.35", fontsize=8)
@@ -97,7 +97,7 @@ def figure4(evidence: Evidence) -> Figure:
         y = row * ROW + HEADING
         found = [one.steps for one in ended if one.status == Status.FOUND]
         steps = f", median {median(found):g} steps" if found else ""
-        words = f"{name}\n{gradient}: {len(found)} of {len(ended)}{steps}"
+        words = f"{plain(name)}\n{gradient}: {len(found)} of {len(ended)}{steps}"
         mosaic.words(-GAP, y + SIDE / 2, words, ha="right", fontsize=7)
         for label, (one, *_) in ((label, list(same)) for label, same in groupby(ended, key=lambda one: one.label)):
             heading = f"{one.confidence:.2f}, {one.steps}"
@@ -106,7 +106,7 @@ def figure4(evidence: Evidence) -> Figure:
     for column, label in enumerate(classes):
         mosaic.words(column * CELL + SIDE / 2, -HEADING / 2, str(label), fontsize=8)
     if missing:
-        words = f"no distal adversarials stored of {', '.join(missing)}: run `arena distal`"
+        words = f"no distal adversarials stored of {', '.join(map(plain, missing))}: run `arena distal`"
         mosaic.words(0, ROW * len(rows) + HEADING, words, ha="left", color="0.35", fontsize=7)
     return mosaic.figure
 

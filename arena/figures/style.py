@@ -37,6 +37,11 @@ def look(index: int) -> dict[str, Any]:
     return {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
+def plain(name: str) -> str:
+    """A name of a plugin, safe from what matplotlib makes of dollars and of a leading underscore."""
+    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
+
+
 def say(ax: Axes, text: str) -> None:
     """Write across an empty panel why it is empty."""
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="0.35", wrap=True)
