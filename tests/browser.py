@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-c
 def chromium() -> Iterator[Any]:
     """A selenium driver; skips the test, saying what is missing, where there is no browser to drive."""
     selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install -e '.[test]'")
+    exceptions = pytest.importorskip("selenium.common.exceptions")
     browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
     driver = shutil.which("chromedriver")
     if not browser or not driver:
@@ -29,6 +30,10 @@ def chromium() -> Iterator[Any]:
     try:
         yield started
     finally:
+        # Quitting ends the driver, but not a browser whose start script (Debian's) runs it as a child. A browser that
+        # closes cannot answer any more.
+        with suppress(exceptions.WebDriverException):
+            started.execute_cdp_cmd("Browser.close", {})
         started.quit()
 
 
