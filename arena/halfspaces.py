@@ -58,7 +58,7 @@ def cross_by_flips(
     Only flips count: each costs one pixel (L0) or |x_i - threshold|. The distance is exact in L0 (its ceiling) and
     Linf; in L2, where the exact problem is a knapsack, it is the fractional lower bound (at most one flip short).
     relaxed: in Linf, a pixel that may go the share s < 1 of its way counts as s^12 of a flip: a lower bound that has no
-    jumps, for descents.
+    jumps, for descents (of costs that are at least 0.005).
     """
     gap = gap.clamp_min(0)
     bright = x >= threshold
@@ -106,7 +106,7 @@ def water_level(rate: Tensor, limit: Tensor, gap: Tensor) -> Tensor:
         full = (rates * ranked).cumsum(-1) - rates * ranked  # what the items before this one give, all at their limits
         rising = rates.flip(-1).cumsum(-1).flip(-1)  # the rate of this item and those after it
         level = (gap[..., None] - full) / rising  # where the gap closes if just those before are full
-        level = _first(level <= ranked, level)
+        level = torch.where(gap > 0, _first(level <= ranked, level), 0)
         rising = torch.where(limit >= level[..., None], rate, 0).sum(-1).clamp_min(_TINY)
     # A Newton step from the solution stays there, but gives it a gradient (implicit function theorem).
     given = (rate * torch.minimum(level[..., None], limit)).sum(-1)
