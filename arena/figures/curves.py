@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from arena.curves import accuracy_curve, chart_width
-from arena.figures.evidence import QUERIES, Evidence
+from arena.figures.evidence import Evidence
 from arena.figures.style import DASHES, NORM_LABELS, look, plain, remark, say
 from arena.record import Norm
 
@@ -78,11 +78,11 @@ def figure_queries(evidence: Evidence, defense: str) -> Figure:
             missing[match.norm].append(plain(match.attack))
             continue
         ax = panels[match.norm]
-        ax.set_xlim(right=max(match.most_queries, ax.get_xlim()[1]))
+        ax.set_xlim(right=max(match.queries[-1], ax.get_xlim()[1]))
         index = len(ax.get_lines())
-        reached = np.isfinite(match.medians) & (match.most_queries >= QUERIES)
+        reached = np.isfinite(match.medians)
         ax.plot(
-            QUERIES[reached],
+            match.queries[reached],
             match.medians[reached],
             drawstyle="steps-post",
             label=plain(match.attack),

@@ -21,7 +21,7 @@ from arena.store import stored_image
 from arena.views import current_match
 
 NOTHING = "the defenses, as they were last used, have no results: run `arena run`"
-QUERIES = np.geomspace(1, 1e6, 301)  # where the progress of attacks is read
+QUERIES = np.geomspace(1, 1e8, 401)  # where the progress of attacks is read
 
 _best_result = table("best_result", *map(column, ("defense", "norm", "sample", "distance", "match_id")))
 
@@ -49,15 +49,14 @@ class Adversarial:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How fast one match came close: the median distance [K] after QUERIES [K], up to the most that a sample took.
-
-    Over the samples that were attacked; None where the store kept no progress, as older ones did not.
+    """How fast one match came close: the median distance [K] of the samples that were attacked after `queries` [K], up
+    to the most that one of them took. No medians where the store kept no progress, as older ones did not.
     """
 
     norm: Norm
     attack: str
+    queries: np.ndarray
     medians: np.ndarray | None
-    most_queries: int
 
 
 class Evidence:
@@ -124,7 +123,8 @@ class Evidence:
             if most is not None:
                 kept = all(row.progress for row in rows if row.status == Status.FOUND)
                 progress = [json.loads(row.progress or "[]") for row in rows]
-                yield Progress(norm, attack, median_progress(progress, QUERIES) if kept else None, most)
+                queries = np.append(QUERIES[most > QUERIES], most)
+                yield Progress(norm, attack, queries, median_progress(progress, queries) if kept else None)
 
 
 def _read_closest(connection: Connection) -> dict[tuple[str, Norm], Closest]:
