@@ -9,6 +9,7 @@ half-space: each combination bounds the distance, the best one tightly (duality)
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from arena.halfspaces import Crossing, at_least, cross, cross_by_flips
 from arena.record import Norm
 
+_PER_IMAGE = ("x", "seen", "own_scale", "image", "level")
 _RATE = 20.0  # of the weights' steps: 5 is slower, 60 overshoots
 
 
@@ -43,9 +45,8 @@ class Separation:
 
     def rows(self, index: Tensor) -> Separation:
         """The images of these numbers, which may repeat."""
-        return replace(
-            self, **{name: getattr(self, name)[index] for name in ("x", "seen", "own_scale", "image", "level")}
-        )
+        taken: dict[str, Any] = {name: getattr(self, name)[index] for name in _PER_IMAGE}
+        return replace(self, **taken)
 
     def of_class(self, label: int) -> Separation:
         """For prototypes of one class alone, as many as there may be."""
@@ -53,7 +54,7 @@ class Separation:
 
     def double(self) -> Separation:
         """The same in float64."""
-        tensors = {name: value.double() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        tensors: dict[str, Any] = {name: getattr(self, name).double() for name in (*_PER_IMAGE, "scales")}
         return replace(self, **tensors)
 
     def first(self, offset: Tensor) -> Tensor:
