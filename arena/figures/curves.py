@@ -92,7 +92,8 @@ def figure_queries(evidence: Evidence, defense: str) -> Figure:
         )
     for norm, ax in panels.items():
         if ax.get_lines():
-            ax.set_ylim(bottom=0)
+            highest = max(np.max(line.get_ydata(), initial=0) for line in ax.get_lines())
+            ax.set_ylim(0, 1.05 * highest or 1)
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, fontsize=6)
         else:
             say(ax, "no progress stored:\nan older arena played this" if missing[norm] else "no results stored")
