@@ -37,7 +37,7 @@ class Descents:
 
     def __init__(self, prototypes: Prototypes, pools: Sequence[Pool], starts: int, kept: int, steps: int) -> None:
         self._prototypes, self._pools = prototypes, pools
-        self._starts, self._kept, self._steps = starts, kept, steps
+        self._starts, self._kept, self._steps = starts, min(kept, starts), steps
         self._found: Points | None = None
 
     def __call__(self, separation: Separation) -> Found:
@@ -57,7 +57,7 @@ class Descents:
         points = self._prototypes.refine(points, objective, steps)
         weights = self._polished(here, points)
         distance = here.cross(*points[1:], weights).distance.view(len(rows), count, -1)
-        distance, place = distance.topk(min(self._kept, count), dim=1, largest=False)
+        distance, place = distance.topk(self._kept, dim=1, largest=False)
         at = (rows[:, None, None] * count + place).flatten(0, 1)
         classes = torch.arange(at.shape[1], device=at.device)
         self._found = Points(*(field[at, classes] for field in points))
