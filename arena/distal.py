@@ -59,7 +59,9 @@ def ascend(
 
     A step follows the gradient of `log_odds`, `step_size` far in L2 (`SHORTER` after one that went down, where the
     defense binarises), and ends in the box [0, 1]. The noise of a class depends on `seed` alone, not on the defense.
-    What decides is `Defense.confidence` (equation 4), asked once more about the image that is yielded. estimated: follow coordinate-wise differences of the scores, 1568 queries a step.
+    What decides is `Defense.confidence` (equation 4), asked once more about the image that is yielded.
+
+    estimated: follow coordinate-wise differences of the scores, 1568 queries a step.
     watch: called with the number of steps made so far, before each.
 
     Raises UserError as `gradient_source` does.
