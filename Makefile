@@ -12,7 +12,7 @@ tournament: $(INSTALLED)  ## venv, install, MNIST, a quick tournament, the leade
 		if [ $$played -le 1 ]; then $(BIN)/arena report --out report.html || exit; fi; exit $$played  # 1: units failed
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 conformance: $(INSTALLED)  ## the slow tests: minutes each
 	$(BIN)/python -m pytest -m slow
