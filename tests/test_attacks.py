@@ -11,6 +11,7 @@ import arena
 from arena.access import Target
 from arena.ledger import Ledger
 from arena.plugins import attacks
+from arena.prototypes import FiniteSet
 from arena.published import table1
 from arena.testing import BinaryLinearDefense, ExactLinearDefense, LinearDefense, LinearPrototypes, check_attack
 
@@ -28,6 +29,7 @@ GRADIENT = {
     "deepfool-linf": ({}, 1.01, 1.25),
 }
 FOLLOW = {"steps": 20}
+FEW_ROUNDS = {"classes": 1, "rounds": 1}
 FEW_SEARCHES = {"searches": 3, "steps": 25}
 APGD_SETTINGS = {"steps": 10, "epsilons": 5, "bisections": 6}
 MODERN = {
@@ -57,6 +59,7 @@ ATTACKS = {
     "square-linf": ({"steps": 300}, 3.5, 2.5),
     "square-l2": ({"steps": 300}, 3.5, 5.5),
     "latent-descent": ({}, 1.1, 1.3),
+    **{f"cutting-plane-{norm}": (FEW_ROUNDS, 1.01, 1.2) for norm in ("l0", "l2", "linf")},
     "transfer-l2": ({}, 1.2, 2),
     "transfer-linf": ({}, 1.15, 1.15),
     **GRADIENT,
@@ -84,7 +87,7 @@ def opponents(name):
     """A linear defense, and one of binarised pixels, that offer what the attack needs."""
     if name.endswith("-exact"):
         return ExactLinearDefense(classes=10), ExactBinaryLinear(classes=10)
-    if name == "latent-descent":
+    if name == "latent-descent" or name.startswith("cutting-plane"):
         return LinearPrototypes(classes=10), BinaryPrototypes(classes=10)
     return LinearDefense(classes=10), BinaryLinearDefense(classes=10)
 
@@ -145,6 +148,10 @@ class Constant(LinearDefense):
 
     def reconstructions(self, x):
         return (1 - x)[:, None].expand(-1, 10, -1, -1, -1)
+
+    @property
+    def prototypes(self):
+        return FiniteSet(torch.full((10, 784), 0.5).split(1))
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -1,4 +1,4 @@
-"""The attacks of the paper's Table 1, and its gradient attacks over exact gradients (`-exact`)."""
+"""The attacks of the paper's Table 1, modern ones, both over exact gradients too (`-exact`), and cutting planes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from arena.contracts import Attack, hookimpl
 from arena.plugins.attacks.apgd import L2DLRAPGD, L2CrossEntropyAPGD, LinfCrossEntropyAPGD, LinfDLRAPGD
 from arena.plugins.attacks.boundary import Boundary
 from arena.plugins.attacks.brendel_bethge import L0BrendelBethge, L2BrendelBethge, LinfBrendelBethge
+from arena.plugins.attacks.cutting_planes import L0CuttingPlanes, L2CuttingPlanes, LinfCuttingPlanes
 from arena.plugins.attacks.deepfool import L2DeepFool, LinfDeepFool
 from arena.plugins.attacks.estimated import estimated
 from arena.plugins.attacks.exact import exact
@@ -32,9 +33,11 @@ MODERN: tuple[type[Attack], ...] = (
 )
 EXACT: tuple[type[Attack], ...] = tuple(map(exact, (*GRADIENT, *MODERN)))
 RECONSTRUCTION: tuple[type[Attack], ...] = (LatentDescent,)
+WHITE_BOX: tuple[type[Attack], ...] = (L0CuttingPlanes, L2CuttingPlanes, LinfCuttingPlanes)
 
 
 @hookimpl
 def register_attacks(register: Callable[[type[Attack]], None]) -> None:
-    for cls in (*DECISION, *SCORE, *TRANSFER, *GRADIENT, *MODERN, *EXACT, *RECONSTRUCTION, *map(estimated, GRADIENT)):
+    ready = (*DECISION, *SCORE, *TRANSFER, *GRADIENT, *MODERN, *EXACT, *RECONSTRUCTION, *WHITE_BOX)
+    for cls in (*ready, *map(estimated, GRADIENT)):
         register(cls)

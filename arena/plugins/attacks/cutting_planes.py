@@ -1,0 +1,95 @@
+"""The cutting-plane attacks: the closest image across all half-spaces that the defense's prototypes make."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from arena import settings
+from arena.access import Target
+from arena.bounds import Search, joint
+from arena.contracts import Attack, Defense
+from arena.distances import per_row
+from arena.plugins.attacks.cutting_planes_duels import Duels, Each
+from arena.plugins.attacks.pointwise import reset_best
+from arena.plugins.attacks.search import bisect, candidates
+from arena.prototypes import Points
+
+
+class CuttingPlanes(Attack):
+    """Crosses, by the smallest perturbation, every half-space that an adversarial must reach, as far as they are known;
+    adds the one that this overlooked, and again (Kelley 1960; the half-spaces are those of `arena.separation`).
+
+    It begins with the prototypes that attain the joint lower bound, and serves every defense whose score is a minimum
+    over prototypes. The rounds look into the defense, uncounted; what decides about images in the end are queries.
+    """
+
+    needs = "white-box"
+
+    class Settings(settings.Settings):
+        """classes: how many to aim at, those with the least bounds; starts: of the bound, in every class; rounds: of
+        half-spaces; steps: of the search in each for a better explanation; bisections: of the last stretch (L2, Linf).
+        """
+
+        classes: int = Field(3, ge=1)
+        starts: int = Field(4, ge=1)
+        rounds: int = Field(10, ge=1)
+        steps: int = Field(20, ge=1)
+        bisections: int = Field(5, ge=0)
+
+    @classmethod
+    def applies_to(cls, defense: type[Defense]) -> bool:
+        return hasattr(defense, "prototypes")
+
+    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+        duels = self._duels(target.defense, x, y)
+        for _ in range(self.settings.rounds):
+            duels.play(self.settings.steps)
+        closest = duels.distance.view(len(x), -1).argmin(1)
+        closest += torch.arange(0, len(duels.x), len(duels.x) // len(x), device=x.device)
+        if self.norm == "l0" or target.defense.binary_threshold is not None:
+            target.labels(duels.images[closest])
+            reset_best(target, x, y, rng)
+        else:
+            shorten(target, x, y, duels.images[closest], duels.reached[closest], self.settings.bisections)
+        return candidates(target, x)
+
+    def _duels(self, defense: Defense, x: Tensor, y: Tensor) -> Duels:
+        """Each sample against the classes with the least bounds, in as many rows, one after the other."""
+        bound = joint(defense, x, y, self.norm, search=Search(starts=self.settings.starts, kept=1, rounds=1))
+        classes = min(self.settings.classes, bound.per_class.shape[1] - 1)
+        rival = bound.per_class.topk(classes, largest=False).indices.flatten()
+        sample = torch.arange(len(x), device=x.device).repeat_interleave(classes)
+        points = Points(*(field[sample] for field in bound.points))
+        own, other = Each.of(points, y[sample]), Each.of(points, rival)
+        return Duels(defense, self.norm, x[sample], y[sample], rival, own, other)
+
+
+def shorten(target: Target, x: Tensor, y: Tensor, images: Tensor, low: Tensor, bisections: int) -> None:
+    """Go back from the images as long as they are misclassified, but not below a share `low` [B] of the way: there they
+    are adversarial only as long as nobody looks for the explanations that the attack knows."""
+
+    def attempt(share: Tensor, index: Tensor) -> Tensor:
+        return target.labels(torch.lerp(x[index], images[index], per_row(share, x)).clamp(0, 1), index) != y[index]
+
+    whole = torch.ones_like(low)
+    fooled = attempt(whole, torch.arange(len(x), device=x.device))
+    bisect(attempt, low, whole.where(fooled, torch.inf), bisections)
+
+
+class L0CuttingPlanes(CuttingPlanes):
+    """Pixels move as far as the box allows; those not needed in the end are set back."""
+
+    name = "cutting-plane-l0"
+    norm = "l0"
+
+
+class L2CuttingPlanes(CuttingPlanes):
+    name = "cutting-plane-l2"
+    norm = "l2"
+
+
+class LinfCuttingPlanes(CuttingPlanes):
+    name = "cutting-plane-linf"
+    norm = "linf"
