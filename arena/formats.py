@@ -45,7 +45,8 @@ _CELLS: dict[str, Callable[[LeaderboardRow, Style], str]] = {
     "median": lambda row, style: style.distance(row.median_distance),
     "acc.": lambda row, style: style.share(row.accuracy),
     "fragile": lambda row, style: str(row.fragile or ""),
-    "bound": lambda row, style: style.distance(row.lower_bound_mean),
+    "mean bound": lambda row, style: style.distance(row.lower_bound_mean),
+    "mean distance": lambda row, style: style.distance(row.mean_distance),
     "paper median": lambda row, style: style.distance(_published(row).median_distance),
     "paper acc.": lambda row, style: style.share(_published(row).accuracy, digits=0),
 }

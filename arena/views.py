@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import column, table
+from sqlalchemy import column, table, text
 
 from arena.record import Status
+
+# The best kind of bound of each sample; a minimum over prototypes is as low as the lowest of all seeds' searches.
+_LOWER_BOUND = """
+    SELECT defense_id, data_hash, sample, norm, MAX(value) AS value
+    FROM (
+        SELECT defense_id, data_hash, sample, norm, kind, MIN(value) AS value
+        FROM bound
+        GROUP BY defense_id, data_hash, sample, norm, kind
+    ) AS of_kind
+    GROUP BY defense_id, data_hash, sample, norm"""
 
 VIEWS = {
     # The matches that count: each defense as it was last used, on the data that was last used. Attacks of all
@@ -65,6 +75,7 @@ VIEWS = {
                 AVG(CASE WHEN distance > 0 THEN 1.0 WHEN distance <= 0 THEN 0.0 END) AS clean_accuracy,
                 (MAX(CASE WHEN place = (samples + 1) / 2 THEN distance END)
                     + MAX(CASE WHEN place = samples / 2 + 1 THEN distance END)) / 2 AS median_distance,
+                AVG(distance) AS mean_distance,
                 COUNT(CASE WHEN distance < solid OR solid IS NULL THEN distance END) AS fragile,
                 AVG(CASE WHEN distance > epsilon THEN 1.0 WHEN distance <= epsilon THEN 0.0 END) AS accuracy
             FROM ranked
@@ -72,15 +83,25 @@ VIEWS = {
         )
         SELECT d.name AS defense, n.norm, CASE s.is_all WHEN 1 THEN 'all' ELSE n.attack END AS attack,
             s.samples, s.errors, s.clean_accuracy, s.median_distance, s.epsilon, s.accuracy, b.lower_bound_mean,
-            d.fingerprint, s.fragile
+            d.fingerprint, s.fragile,
+            CASE WHEN b.lower_bound_mean IS NOT NULL THEN s.mean_distance END AS mean_distance
         FROM summary s
         JOIN numbered n ON n.id = s.first_match
         JOIN defense d ON d.id = n.defense_id
         LEFT JOIN (
-            SELECT defense_id, norm, AVG(value) AS lower_bound_mean FROM bound GROUP BY defense_id, norm
+            SELECT defense_id, norm, AVG(value) AS lower_bound_mean
+            FROM ({_LOWER_BOUND}) AS lower_bound
+            WHERE data_hash = (SELECT data_hash FROM tournament ORDER BY last_used DESC LIMIT 1)
+            GROUP BY defense_id, norm
         ) AS b ON b.defense_id = d.id AND b.norm = n.norm""",
 }
 
 current_match = table(
     "current_match", *map(column, ("id", "tournament_id", "norm", "budget", "attack", "defense", "defense_id"))
+)
+
+lower_bound = (
+    text(_LOWER_BOUND)
+    .columns(*map(column, ("defense_id", "data_hash", "sample", "norm", "value")))
+    .subquery("lower_bound")
 )
