@@ -63,7 +63,7 @@ def costs(norm, x):
 def test_choices_of_pixels_against_all_of_them(norm, cuts):
     """Rounding a linear relaxation is no exact method: it costs little, and seldom misses what there is."""
     missed, excess = 0, []
-    for seed in range(30):
+    for seed in range(12):
         x, slopes, gaps = problem(seed, pixels=7, cuts=cuts)
         side = np.where(x >= 0.5, -1, 1)
         if norm == "pixels":
@@ -81,7 +81,7 @@ def test_choices_of_pixels_against_all_of_them(norm, cuts):
         total = np.max if norm == "linf" else np.sum
         excess.append(total((move != 0) * cost) - total((across != 0) * cost, axis=1).min())
     assert missed <= 1 and min(excess) >= 0
-    assert np.mean(excess) <= 0.05
+    assert np.mean(excess) <= 0.1
     assert np.max(excess) <= (1 if norm in ("pixels", "l0") else 0.25)
 
 
@@ -155,18 +155,18 @@ def test_few_prototypes_are_solved_to_the_optimum(norm, mnist):
     """The nearest of what the decoders of abs draw from 20 points."""
     pools = [arena.load_defense("abs", points=20).prototypes.pool(label) for label in range(10)]
     defense = Neighbors([pool.image for pool in pools])
-    x = mnist[0][:4]
+    x = mnist[0][:2]
     labels = defense.scores(x).argmax(1).tolist()
     least = [enumerated(norm, row, defense.images, label) for row, label in zip(x.flatten(1), labels, strict=True)]
-    ratio = attacked(defense, norm, x) / torch.tensor(least)
+    ratio = attacked(defense, norm, x, rounds=6) / torch.tensor(least)
     assert (ratio >= 1 - 1e-4).all()
-    assert ratio.median() <= 1.01 and ratio.max() <= 1.1
+    assert ratio.max() <= 1.02
 
 
 def test_an_autoencoder_falls_just_above_its_lower_bound(mnist):
-    defense = arena.load_defense("abs", points=200)
-    x, y = (part[:2] for part in mnist)
-    ratio = attacked(defense, "l2", x, classes=1) / joint(defense, x, y, "l2").value
+    defense = arena.load_defense("abs", points=100)
+    x, y = (part[:1] for part in mnist)
+    ratio = attacked(defense, "l2", x, classes=1, rounds=8) / joint(defense, x, y, "l2").value
     assert (ratio >= 1).all() and ratio.max() <= 1.1
 
 
