@@ -23,7 +23,7 @@ PLAYING = {
     "testing",
     "worker",
 }
-BOUNDING = {"bounds", "halfspaces", "minimisers", "prototypes", "separate", "separation"}
+BOUNDING = {"bounds", "halfspaces", "prototypes"}
 RUNNING = {"config", "executors", "tournament"}
 STORING = {"blobs", "bound_rows", "database", "distal_rows", "migrations", "schema", "store", "views"}
 SHOWING = {"curves", "figures", "formats", "leaderboard", "published", "ranking", "rendering", "report", "table1"}

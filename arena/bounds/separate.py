@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from arena.bounds.separation import Separation
 from arena.halfspaces import Crossing, cross_by_flips
-from arena.separation import Separation
 
 _BISECTIONS = 20
 _TINY = 1e-12

@@ -14,12 +14,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from arena.bounds.minimisers import BranchAndBound, Descents, Found, Minimiser
+from arena.bounds.separate import SeparateBound
+from arena.bounds.separation import Separation
 from arena.contracts import Defense
-from arena.minimisers import BranchAndBound, Descents, Found, Minimiser
 from arena.prototypes import Points, Prototypes, prototypes_of, seen_by
 from arena.record import Norm
-from arena.separate import SeparateBound
-from arena.separation import Separation
 from arena.settings import Settings
 
 Kind = Literal["separate", "joint"]

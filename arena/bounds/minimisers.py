@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from arena.bounds.separation import Separation
 from arena.prototypes import Points, Pool, Prototypes
-from arena.separation import Separation
 
 _SHORTLIST = 64  # points of each class whose distance is computed: those that look best without the box
 _ROUND_STEPS = 15  # of a descent that goes on
