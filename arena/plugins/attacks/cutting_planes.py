@@ -19,7 +19,7 @@ from arena.prototypes import Points
 
 class CuttingPlanes(Attack):
     """Crosses, by the smallest perturbation, every half-space that an adversarial must reach, as far as they are known;
-    adds the one that this overlooked, and again (Kelley 1960; the half-spaces are those of `arena.separation`).
+    adds the one that this overlooked, and again (Kelley 1960; the half-spaces are those of `arena.bounds.separation`).
 
     It begins with the prototypes that attain the joint lower bound, and serves every defense whose score is a minimum
     over prototypes. The rounds look into the defense, uncounted; what decides about images in the end are queries.
