@@ -13,8 +13,11 @@ from arena.contracts import Attack, Defense
 from arena.distances import per_row
 from arena.plugins.attacks.cutting_planes_duels import Duels, Each
 from arena.plugins.attacks.pointwise import reset_best
-from arena.plugins.attacks.search import bisect, candidates
+from arena.plugins.attacks.search import candidates, smallest_epsilon
 from arena.prototypes import Points
+
+
+LONGER = (1, 3, 10, 30)  # times the last stretch
 
 
 class CuttingPlanes(Attack):
@@ -34,7 +37,7 @@ class CuttingPlanes(Attack):
 
         classes: int = Field(3, ge=1)
         starts: int = Field(4, ge=1)
-        rounds: int = Field(10, ge=1)
+        rounds: int = Field(14, ge=1)
         steps: int = Field(20, ge=1)
         bisections: int = Field(5, ge=0)
 
@@ -52,7 +55,7 @@ class CuttingPlanes(Attack):
             target.labels(duels.images[closest])
             reset_best(target, x, y, rng)
         else:
-            shorten(target, x, y, duels.images[closest], duels.reached[closest], self.settings.bisections)
+            stretch(target, x, y, duels.images[closest], duels.reached[closest], self.settings.bisections)
         return candidates(target, x)
 
     def _duels(self, defense: Defense, x: Tensor, y: Tensor) -> Duels:
@@ -66,16 +69,16 @@ class CuttingPlanes(Attack):
         return Duels(defense, self.norm, x[sample], y[sample], rival, own, other)
 
 
-def shorten(target: Target, x: Tensor, y: Tensor, images: Tensor, low: Tensor, bisections: int) -> None:
-    """Go back from the images as long as they are misclassified, but not below a share `low` [B] of the way: there they
-    are adversarial only as long as nobody looks for the explanations that the attack knows."""
+def stretch(target: Target, x: Tensor, y: Tensor, images: Tensor, low: Tensor, bisections: int) -> None:
+    """Along the way to the images, the first that is misclassified: the last stretch begins at a share `low` [B] of the
+    way, below which one is adversarial only while nobody looks for the explanations that the attack knows; where the
+    images are not misclassified, it goes on beyond them."""
 
-    def attempt(share: Tensor, index: Tensor) -> Tensor:
+    def attempt(times: Tensor, index: Tensor) -> Tensor:
+        share = low[index] + times * (1 - low[index])
         return target.labels(torch.lerp(x[index], images[index], per_row(share, x)).clamp(0, 1), index) != y[index]
 
-    whole = torch.ones_like(low)
-    fooled = attempt(whole, torch.arange(len(x), device=x.device))
-    bisect(attempt, low, whole.where(fooled, torch.inf), bisections)
+    smallest_epsilon(attempt, torch.tensor(LONGER).to(x), len(x), bisections)
 
 
 class L0CuttingPlanes(CuttingPlanes):

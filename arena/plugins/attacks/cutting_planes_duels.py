@@ -58,9 +58,11 @@ class Duels:
         self.prototypes: Prototypes = prototypes_of(defense)
         self.cuts, self.other = [own], other
         self.margin = torch.full(label.shape, MARGIN, dtype=torch.float64, device=x.device)
-        self.images = x.clone()  # the closest adversarials so far
+        self.images = x.clone()  # the closest adversarials so far; where there is none, the last attempt
         self.distance = torch.full(label.shape, torch.inf, device=x.device)  # of those
-        self.reached = torch.zeros(label.shape, device=x.device)  # share of the way to them where all half-spaces begin
+        self.reached = torch.full(
+            label.shape, 0.99, device=x.device
+        )  # share of the way to them where all half-spaces begin
 
     def half_spaces(self) -> tuple[Tensor, Tensor]:
         """slopes [N, K, 784] and gaps [N, K], float64: moves d of what the model sees with slope . d >= gap are across.
@@ -94,7 +96,9 @@ class Duels:
         reached = gaps / (slopes @ (seen - seen_by(self.defense, self.x)).double()[..., None])[..., 0]
         distances = distance(self.norm, images, self.x)
         closer = across & fooled & (distances < self.distance)
-        self.images[closer], self.distance[closer] = images[closer], distances[closer]
+        self.distance[closer] = distances[closer]
+        taken = closer | self.distance.isinf()
+        self.images[taken] = images[taken]
         self.reached[closer] = reached.amax(1).clamp(0, 1).to(self.reached)[closer]
 
     def _move(self) -> tuple[Tensor, Tensor]:
