@@ -16,7 +16,6 @@ from arena.plugins.attacks.pointwise import reset_best
 from arena.plugins.attacks.search import candidates, smallest_epsilon
 from arena.prototypes import Points
 
-
 LONGER = (1, 3, 10, 30)  # times the last stretch
 
 
