@@ -7,6 +7,7 @@ import torch
 
 import arena
 from arena.contracts import Defense
+from arena.halfspaces import cross
 from arena.models.nearest_neighbor import NearestNeighbor
 from arena.plugins import attacks
 from arena.plugins.attacks.transfer import Substitute
@@ -70,12 +71,12 @@ class Neighbors(Defense):
 
 @pytest.mark.parametrize("cls", attacks.EXACT, ids=lambda cls: cls.name)
 def test_the_boundary_between_two_prototypes_is_half_way(cls):
-    """||d||_p = ||w||_2^2 / (2 ||w||_q) from one of them, where w leads to the other; for p = 2 half the distance."""
+    """The perturbation must go as far along w, which leads to the other, as half of w does; in L2 that is the way."""
     defense = Neighbors()
-    w = (defense.prototypes[1] - defense.prototypes[0]).flatten()
-    half_way = float(w.norm() ** 2 / 2 / (w.norm() if cls.norm == "l2" else w.abs().sum()))
-    records = arena.play(defense, cls(), defense.prototypes[:1], torch.tensor([0]))
-    assert half_way <= records[0].distance <= 1.01 * half_way
+    x, w = defense.prototypes[:1], (defense.prototypes[1] - defense.prototypes[0]).flatten().double()
+    half_way = float(cross(cls.norm, x.flatten().double(), w, w.square().sum() / 2).distance)
+    (record,) = arena.play(defense, cls(), x, torch.tensor([0]))
+    assert half_way * (1 - 1e-6) <= record.distance <= {"l0": 1.25, "l2": 1.01, "linf": 1.01}[cls.norm] * half_way
 
 
 def test_exact_attacks_play_where_the_gradient_is_exact_and_nowhere_else():

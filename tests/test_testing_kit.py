@@ -171,7 +171,16 @@ def test_built_in_defenses_pass(name):
     assert report.ok, str(report)
 
 
-@pytest.mark.parametrize("name", sorted(set(registry().names("attack")) - {"boundary"}))  # it takes 40 s
+LONG = ("boundary", "brendel-bethge", "carlini-wagner", "ead", "hop-skip-jump", "square")  # with their own settings
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name.startswith(LONG) else [])
+        for name in registry().names("attack")
+    ],
+)
 def test_built_in_attacks_pass(name):
     report = check_plugin(name)
     assert report.ok, str(report)
