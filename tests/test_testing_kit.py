@@ -171,7 +171,7 @@ def test_built_in_defenses_pass(name):
     assert report.ok, str(report)
 
 
-LONG = ("boundary", "brendel-bethge", "carlini-wagner", "ead", "hop-skip-jump", "square")  # with their own settings
+LONG = ("boundary", "brendel-bethge", "carlini-wagner", "cutting-plane", "ead", "hop-skip-jump", "square")
 
 
 @pytest.mark.parametrize(
