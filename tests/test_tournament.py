@@ -91,7 +91,14 @@ def test_after_kill_9_at_any_moment_the_rows_are_those_of_an_uninterrupted_run(u
 def test_ctrl_c_stops_at_once_and_keeps_what_was_played(uninterrupted, tmp_path):
     settings(tmp_path, SETTINGS.replace("restarts = 1", "restarts = 10_000"))  # it does not end by itself
     command = [sys.executable, "-c", "from arena.cli import main; main()", "run", "--workers", "2"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     while not has_rows(tmp_path) and process.poll() is None:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
