@@ -96,6 +96,10 @@ VIEWS = {
         ) AS b ON b.defense_id = d.id AND b.norm = n.norm""",
 }
 
+best_result = table(
+    "best_result", *map(column, ("defense", "norm", "sample", "attack", "distance", "status", "match_id"))
+)
+
 current_match = table(
     "current_match", *map(column, ("id", "tournament_id", "norm", "budget", "attack", "defense", "defense_id"))
 )

@@ -16,7 +16,7 @@ from arena.data import idx, sources
 from arena.errors import UserError
 from arena.files import write_atomically
 
-__all__ = ["data_folder", "data_hash", "fetch", "load_data", "verify"]
+__all__ = ["data_folder", "data_hash", "fetch", "load_data", "load_played", "verify"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,17 @@ def load_data(name: str = "mnist", split: str = "test") -> tuple[Tensor, Tensor]
     images, labels = (idx.decode(_content(name, file)) for file in _files(name, split))
     x = torch.from_numpy(images.copy()).float().div_(255).unsqueeze(1)
     return x, torch.from_numpy(labels.copy()).long()
+
+
+def load_played(dataset: str, split: str, expected: str) -> tuple[Tensor, Tensor]:
+    """What `load_data` gives, if it is what has the hash `expected`, as a store keeps it.
+
+    Raises:
+        UserError: it is not, or as `load_data`.
+    """
+    if data_hash(dataset, split) != expected:
+        raise UserError(f"the data set {dataset}, {split}, of this installation is not the one that was played")
+    return load_data(dataset, split)
 
 
 def data_hash(name: str = "mnist", split: str = "test") -> str:

@@ -9,21 +9,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from sqlalchemy import Connection, and_, column, func, select, table
+from sqlalchemy import Connection, and_, func, select
 
 from arena import distal_rows, schema
 from arena.curves import median_progress
-from arena.data import data_hash, load_data
+from arena.data import load_played
 from arena.errors import UserError
 from arena.record import Distal, Norm, Status
 from arena.report.best import Bounds, read_bounds
 from arena.store import stored_image
-from arena.views import current_match
+from arena.views import best_result, current_match
 
 NOTHING = "the defenses, as they were last used, have no results: run `arena run`"
 QUERIES = np.geomspace(1, 1e8, 401)  # where the progress of attacks is read
-
-_best_result = table("best_result", *map(column, ("defense", "norm", "sample", "distance", "match_id")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +93,7 @@ class Evidence:
     def clean(self) -> np.ndarray | str:
         """The images that were attacked, float32 [N, 1, 28, 28] in [0, 1], or why they cannot be had."""
         try:
-            if data_hash(self._dataset, self._split) != self._hash:
-                return f"the data set {self._dataset} of this installation is not the one that was played"
-            return load_data(self._dataset, self._split)[0].numpy()
+            return load_played(self._dataset, self._split, self._hash)[0].numpy()
         except UserError as failure:
             return str(failure)
 
@@ -128,11 +124,11 @@ class Evidence:
 
 
 def _read_closest(connection: Connection) -> dict[tuple[str, Norm], Closest]:
-    best, result = _best_result.c, schema.result.c
+    best, result = best_result.c, schema.result.c
     same_row = and_(result.match_id == best.match_id, result.sample == best.sample)
     query = select(best.defense, best.norm, best.sample, result.label, best.distance, best.match_id)
     rows = defaultdict(list)
-    for defense, norm, *values in connection.execute(query.join_from(_best_result, schema.result, same_row)):
+    for defense, norm, *values in connection.execute(query.join_from(best_result, schema.result, same_row)):
         rows[defense, norm].append(values)
     found = {}
     for key, values in rows.items():

@@ -6,11 +6,8 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 
-import numpy as np
-
 from arena import leaderboard, table1
-from arena.data import data_hash as known_hash
-from arena.data import load_data
+from arena.data import load_played
 from arena.database import NOTHING_PLAYED
 from arena.errors import UserError
 from arena.files import write_atomically
@@ -53,7 +50,7 @@ def write_report(store: Store, out: Path) -> int:
         boards = _boards(by_defense, by_match)
         ascents = read_ascents(connection)
         try:
-            clean = _clean_images(**facts.data)
+            clean = load_played(*(facts.data[key] for key in ("dataset", "split", "data_hash")))[0].numpy()
         except UserError as failure:
             gallery, no_gallery = None, str(failure)
         else:
@@ -88,10 +85,3 @@ def _boards(by_defense: list[LeaderboardRow], by_match: list[LeaderboardRow]) ->
             matches = [row for row in matches if row.attack != ALL]
             boards.append(Board(norm, defenses[0].epsilon, defenses, matches))
     return boards
-
-
-def _clean_images(dataset: str, split: str, data_hash: str) -> np.ndarray:
-    """Images, float32 [N, 1, 28, 28] in [0, 1]; raises UserError if those that were played cannot be had."""
-    if known_hash(dataset, split) != data_hash:
-        raise UserError(f"the data set {dataset}, {split}, of this installation is not the one that was played")
-    return load_data(dataset, split)[0].numpy()

@@ -6,16 +6,12 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import Connection, column, func, select, table
+from sqlalchemy import Connection, func, select
 
 from arena import schema
 from arena.record import Norm, Status
 from arena.report.charts import Distances
-from arena.views import current_match
-
-_best_result = table(
-    "best_result", *map(column, ("defense", "norm", "sample", "attack", "distance", "status", "match_id"))
-)
+from arena.views import best_result, current_match
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +43,7 @@ def read_best(connection: Connection) -> Best:
     distances: dict[tuple[str, Norm], list[float]] = defaultdict(list)
     winners: dict[tuple[str, Norm], Counter[str]] = defaultdict(Counter)
     closest, samples = set(), set()
-    for row in connection.execute(select(_best_result)):
+    for row in connection.execute(select(best_result)):
         distances[row.defense, row.norm].append(row.distance)
         closest.add((row.match_id, row.sample))
         samples.add(row.sample)

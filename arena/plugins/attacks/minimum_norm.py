@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -27,6 +28,7 @@ class MinimumNorm(Attack):
     """
 
     needs = "gradient"
+    first_epsilon: ClassVar[float] = math.inf  # the radius before the first step
 
     class Settings(settings.Settings):
         """steps: of the descent, one query and gradient each; step_size: L2 length of the first; gamma: by which share
@@ -38,7 +40,7 @@ class MinimumNorm(Attack):
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings
-        image, epsilon = x, self.first_epsilon(x)
+        image, epsilon = x, torch.full_like(x[:, 0, 0, 0], self.first_epsilon)
         for step in range(s.steps):
             left = (1 + math.cos(math.pi * step / s.steps)) / 2
             scores, gradient = scores_and_gradient(target, image, y, margin)
@@ -47,10 +49,6 @@ class MinimumNorm(Attack):
             image = image + s.step_size * (LAST_STEP + (1 - LAST_STEP) * left) * unit(gradient)
             image = self.inside(image, x, epsilon).clamp(0, 1)
         return self.finish(target, x, y, rng)
-
-    def first_epsilon(self, x: Tensor) -> Tensor:
-        """The radius [B] before the first step."""
-        return torch.full_like(x[:, 0, 0, 0], torch.inf)
 
     def resize(
         self, epsilon: Tensor, gamma: float, gap: Tensor, gradient: Tensor, length: Tensor, target: Target
@@ -92,9 +90,7 @@ class L0FMN(MinimumNorm):
 
     name = "fmn-l0"
     norm = "l0"
-
-    def first_epsilon(self, x: Tensor) -> Tensor:
-        return torch.ones_like(x[:, 0, 0, 0])
+    first_epsilon = 1.0
 
     def resize(
         self, epsilon: Tensor, gamma: float, gap: Tensor, gradient: Tensor, length: Tensor, target: Target
@@ -119,9 +115,7 @@ class DDN(MinimumNorm):
 
     name = "ddn"
     norm = "l2"
-
-    def first_epsilon(self, x: Tensor) -> Tensor:
-        return torch.ones_like(x[:, 0, 0, 0])
+    first_epsilon = 1.0
 
     def resize(
         self, epsilon: Tensor, gamma: float, gap: Tensor, gradient: Tensor, length: Tensor, target: Target
