@@ -32,14 +32,14 @@ _SLACK = 1e-4  # of a count of pixels: more than rounding can add to it
 class Search(Settings):
     """How the minimum over prototypes is searched (a finite set needs `rounds` only).
 
-    starts: points of every class that descents begin from; steps: of each; kept: points of every class that go on;
-    rounds: how often prototypes of the label are added, where the smallest perturbations so far lead.
+    rounds: how often prototypes of the label are added, where the smallest perturbations so far lead; scouts: descents
+    to every class that find those; starts: descents to each close class in the end; steps: of each descent.
     """
 
-    starts: int = Field(8, ge=1)
-    steps: int = Field(40, ge=1)
-    kept: int = Field(2, ge=1)
     rounds: int = Field(2, ge=0)
+    scouts: int = Field(2, ge=1)
+    starts: int = Field(12, ge=1)
+    steps: int = Field(40, ge=1)
 
 
 class Bound(NamedTuple):
@@ -81,10 +81,9 @@ def _bound(
         norm, x.flatten(1), seen, scales, scales[y], defense.binary_threshold, own.image[:, :0], own.offset[:, :0]
     ).with_cuts(own.image[row, y][:, None], own.offset[row, y][:, None])
     minimise = _minimiser(prototypes, y, seed, search)
-    found = minimise(separation)
     for _ in range(search.rounds):
-        separation = _with_further_cuts(prototypes, separation, found, y)
-        found = minimise(separation)
+        separation = _with_further_cuts(prototypes, separation, minimise.scout(separation), y)
+    found = minimise.search(separation)
     per_class, points = _exact(separation, found)
     per_class = per_class.scatter(1, y[:, None], torch.inf)
     for field, of_label in zip(points, own, strict=True):
@@ -97,7 +96,7 @@ def _minimiser(prototypes: Prototypes, y: Tensor, seed: int, search: Search) -> 
     pools = [prototypes.pool(label, seed) for label in range(len(prototypes.scales))]
     if prototypes.finite:
         return BranchAndBound(pools, y)
-    return Descents(prototypes, pools, search.starts, search.kept, search.steps)
+    return Descents(prototypes, pools, y, search.scouts, search.starts, search.steps)
 
 
 def _with_further_cuts(prototypes: Prototypes, separation: Separation, found: Found, y: Tensor) -> Separation:

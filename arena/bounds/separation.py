@@ -32,7 +32,7 @@ class Separation:
     norm: Norm
     x: Tensor  # [N, 784] in [0, 1]
     seen: Tensor  # [N, 784], what the model sees of it
-    scales: Tensor  # [C], of the classes; [1] for prototypes of one class alone
+    scales: Tensor  # [C], of the classes, or [N, C]; one column for prototypes of one class alone
     own_scale: Tensor  # [N], of the label
     threshold: float | None  # of a model that binarises
     image: Tensor  # [N, J, 784], the prototypes of the label
@@ -52,6 +52,10 @@ class Separation:
         """For prototypes of one class alone, as many as there may be."""
         return replace(self, scales=self.scales[label : label + 1])
 
+    def pairs(self, index: Tensor, label: Tensor) -> Separation:
+        """The images of the numbers `index` [M], each for one prototype of its class `label` [M]."""
+        return replace(self.rows(index), scales=self.scales[label][:, None])
+
     def double(self) -> Separation:
         """The same in float64."""
         tensors: dict[str, Any] = {name: getattr(self, name).double() for name in (*_PER_IMAGE, "scales")}
@@ -62,6 +66,11 @@ class Separation:
         weights = offset.new_zeros(*offset.shape, self.level.shape[1])
         weights[..., 0] = 1
         return weights
+
+    def equal(self, offset: Tensor) -> Tensor:
+        """Equal weights of all prototypes of the label."""
+        cuts = self.level.shape[1]
+        return offset.new_full((*offset.shape, cuts), 1 / cuts)
 
     def cross(self, image: Tensor, offset: Tensor, weights: Tensor, relaxed: bool = False) -> Crossing:
         """The smallest perturbation into the combination of half-spaces; `relaxed` as in `cross_by_flips`."""
@@ -99,5 +108,5 @@ class Separation:
         own, other = self.own_scale[:, None], self.scales
         of_label, level = weights @ self.image, (weights @ self.level[:, :, None])[..., 0]
         misfit = (self.seen[:, None] - image).square().sum(-1) + offset
-        slope = own[..., None] * (1 - 2 * of_label) - other[:, None] * (1 - 2 * image)
+        slope = own[..., None] * (1 - 2 * of_label) - other[..., None] * (1 - 2 * image)
         return slope, other * misfit - own * level

@@ -59,7 +59,7 @@ class CuttingPlanes(Attack):
 
     def _duels(self, defense: Defense, x: Tensor, y: Tensor) -> Duels:
         """Each sample against the classes with the least bounds, in as many rows, one after the other."""
-        bound = joint(defense, x, y, self.norm, search=Search(starts=self.settings.starts, kept=1, rounds=1))
+        bound = joint(defense, x, y, self.norm, search=Search(rounds=1, scouts=1, starts=self.settings.starts))
         classes = min(self.settings.classes, bound.per_class.shape[1] - 1)
         rival = bound.per_class.topk(classes, largest=False).indices.flatten()
         sample = torch.arange(len(x), device=x.device).repeat_interleave(classes)
