@@ -26,18 +26,25 @@ class Series:
 
 def read(store: Store, series: Series) -> dict[int, float]:
     """The bounds of a series, by sample."""
-    same = and_(*(bound.c[name] == value for name, value in vars(series).items()))
     with store.reading() as connection:
-        rows = connection.execute(select(bound.c.sample, bound.c.value).where(same))
-        return {row.sample: row.value for row in rows}
+        return _known(connection, series)
 
 
 def append(store: Store, series: Series, values: Mapping[int, float]) -> None:
-    """Store the bounds of some samples, all or none."""
+    """Store the bounds of some samples, all or none; of those that another program stored meanwhile, its own stay."""
     with store.writing() as connection:
-        connection.execute(
-            insert(bound), [vars(series) | {"sample": sample, "value": value} for sample, value in values.items()]
-        )
+        known = _known(connection, series)
+        new = {sample: value for sample, value in values.items() if sample not in known}
+        if new:
+            connection.execute(
+                insert(bound), [vars(series) | {"sample": s, "value": value} for s, value in new.items()]
+            )
+
+
+def _known(connection: Connection, series: Series) -> dict[int, float]:
+    same = and_(*(bound.c[name] == value for name, value in vars(series).items()))
+    rows = connection.execute(select(bound.c.sample, bound.c.value).where(same))
+    return {row.sample: row.value for row in rows}
 
 
 def best(connection: Connection, fingerprint: str, data_hash: str) -> dict[tuple[int, Norm], float]:

@@ -32,8 +32,9 @@ class LeaderboardRow:
 
     Shares are in [0, 1], over the `samples` with a result; None where there is none. `errors` counts rows without
     one. `accuracy` is the share of samples whose distance is > `epsilon`, `median_distance` may be infinite.
-    `lower_bound_mean` is the mean over samples of the best kind of bound, of each the least over seeds;
-    `mean_distance`, over the samples with a result, may be infinite; both are None while no bounds were computed.
+    Over the samples that have a result and a bound (the best kind, of each the least over seeds): `lower_bound_mean`,
+    `mean_distance`, which may be infinite, and `tightness`, the median of bound / distance where that is not 0 (at 1
+    the truth is known). All are None where there are no such samples.
     `fragile` counts the samples whose closest adversarial vanishes once the defense's inference converges; where a
     solid one is equally close, it is not counted.
 
@@ -55,6 +56,7 @@ class LeaderboardRow:
     fingerprint: str
     fragile: int = 0
     mean_distance: float | None = None
+    tightness: float | None = None
     optimality: float | None = None
     unique: int | None = None
     median_queries: float | None = None
@@ -89,7 +91,7 @@ def rows(
     for (defense, norm_of_row), by_attack in _evidence(connection, norm, cross_norm, attacks).items():
         merged = {attack: _merge(parts) for attack, parts in by_attack.items()}
         best = _merge(list(merged.values()))
-        bounded, epsilon = bounds.get((defense.id, norm_of_row)), epsilons[norm_of_row]
+        bounded, epsilon = bounds[defense.id, norm_of_row], epsilons[norm_of_row]
         more: dict[str, dict[str, Any]] = defaultdict(dict)
         if by == "attack":
             more |= _ranks(connection, merged, best, epsilon)
@@ -106,10 +108,9 @@ def rows(
                 errors=found.errors,
                 **_statistics(found.distances, epsilon),
                 epsilon=epsilon,
-                lower_bound_mean=bounded,
+                **_bracket(found, bounded),
                 fingerprint=defense.fingerprint,
                 fragile=int(found.fragile.sum()),
-                mean_distance=_mean(found.distances) if bounded is not None else None,
                 **more[attack],
             )
             for attack, found in [*merged.items(), (ALL, best)]
@@ -214,17 +215,30 @@ def _statistics(distances: np.ndarray, epsilon: float) -> dict[str, Any]:
     }
 
 
-def _mean(distances: np.ndarray) -> float | None:
-    return float(np.mean(distances)) if len(distances) else None
+def _bracket(found: _Evidence, bounds: Mapping[int, float]) -> dict[str, Any]:
+    """What bounds [sample] and distances say together."""
+    both = np.array([sample in bounds for sample in found.samples], bool)
+    if not both.any():
+        return {"lower_bound_mean": None, "mean_distance": None, "tightness": None}
+    distances = found.distances[both]
+    lower = np.array([bounds[sample] for sample in found.samples[both]])
+    away = distances > 0
+    return {
+        "lower_bound_mean": float(lower.mean()),
+        "mean_distance": float(distances.mean()),
+        "tightness": float(np.median(lower[away] / distances[away])) if away.any() else None,
+    }
 
 
-def _lower_bounds(connection: Connection) -> dict[tuple[int, str], float]:
-    """The mean bound of each defense and norm, on the data that was last used."""
+def _lower_bounds(connection: Connection) -> dict[tuple[int, str], dict[int, float]]:
+    """The bounds of each defense and norm, by sample, on the data that was last used."""
     bound, latest = lower_bound.c, schema.tournament.c
     data = select(latest.data_hash).order_by(latest.last_used.desc()).limit(1).scalar_subquery()
-    means = select(bound.defense_id, bound.norm, func.avg(bound.value)).where(bound.data_hash == data)
-    rows = connection.execute(means.group_by(bound.defense_id, bound.norm))
-    return {(defense_id, norm): mean for defense_id, norm, mean in rows}
+    query = select(bound.defense_id, bound.norm, bound.sample, bound.value).where(bound.data_hash == data)
+    bounds: dict[tuple[int, str], dict[int, float]] = defaultdict(dict)
+    for defense_id, norm, sample, value in connection.execute(query):
+        bounds[defense_id, norm][sample] = value
+    return bounds
 
 
 def _pairs(connection: Connection, query: Select[Any]) -> list[tuple[Any, Any]]:

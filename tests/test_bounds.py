@@ -253,20 +253,31 @@ def test_the_command_computes_what_is_missing(tmp_path):
         assert isinstance(nobody.exception, UserError) and "no bound for cnn" in str(nobody.exception)
 
 
-def test_the_leaderboard_counts_the_best_kind_and_the_least_seed_of_the_current_data():
+def test_a_bound_that_another_program_stored_meanwhile_stays():
     with closing(open_store("sqlite://")) as store:
-        store.append(open_match(store, defense()), [record(0, distance=2.0), record(1, distance=4.0)])
         series = bound_rows.Series(store.defense_id(defense()), MNIST["data_hash"], "l2", "joint", 0)
         bound_rows.append(store, series, {0: 1.0, 1: 3.0})
+        bound_rows.append(store, series, {1: 2.0, 2: 4.0})
+        assert bound_rows.read(store, series) == {0: 1.0, 1: 3.0, 2: 4.0}
+
+
+def test_the_leaderboard_counts_the_best_kind_and_the_least_seed_of_the_current_data():
+    with closing(open_store("sqlite://")) as store:
+        found = [record(0, distance=2.0), record(1, distance=4.0), record(2, distance=9.0)]
+        store.append(open_match(store, defense()), found)
+        series = bound_rows.Series(store.defense_id(defense()), MNIST["data_hash"], "l2", "joint", 0)
+        bound_rows.append(store, series, {0: 1.0, 1: 3.0, 3: 7.0})  # no bound of 2, no result of 3
         bound_rows.append(store, bound_rows.Series(**{**vars(series), "seed": 1}), {0: 0.5, 1: 3.5})
         bound_rows.append(store, bound_rows.Series(**{**vars(series), "kind": "separate"}), {0: 0.75, 1: 0.25})
         bound_rows.append(store, bound_rows.Series(**{**vars(series), "data_hash": "other"}), {0: 9.0})
         (row,) = store.leaderboard(by="defense")
-        assert (row.lower_bound_mean, row.mean_distance) == ((0.75 + 3.0) / 2, 3.0)
+        assert (row.lower_bound_mean, row.mean_distance) == ((0.75 + 3.0) / 2, (2.0 + 4.0) / 2)
+        assert row.tightness == (0.75 / 2 + 3.0 / 4) / 2
         with store.reading() as connection:
             view = connection.exec_driver_sql("SELECT lower_bound_mean, mean_distance FROM leaderboard").all()
             assert set(view) == {(1.875, 3.0)}
             assert bound_rows.best(connection, defense().fingerprint, MNIST["data_hash"]) == {
                 (0, "l2"): 0.75,
                 (1, "l2"): 3.0,
+                (3, "l2"): 7.0,
             }

@@ -6,12 +6,11 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
-from arena import schema
 from arena.record import Norm, Status
 from arena.report.charts import Distances
-from arena.views import best_result, current_match
+from arena.views import best_result, current_match, lower_bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +53,17 @@ def read_best(connection: Connection) -> Best:
 
 
 def read_bounds(connection: Connection, data_hash: str) -> Bounds:
-    """For each kind the least over its seeds, since each search may miss the minimum; then the best kind's."""
-    bound = schema.bound.c
+    """The bounds that count (the view `lower_bound` says which) of the current defenses."""
     defenses = select(current_match.c.defense_id, current_match.c.defense).distinct().subquery()
-    least = (
-        select(defenses.c.defense, bound.norm, bound.sample, bound.kind, func.min(bound.value))
-        .join_from(schema.bound, defenses, bound.defense_id == defenses.c.defense_id)
-        .where(bound.data_hash == data_hash)
-        .group_by(defenses.c.defense, bound.norm, bound.sample, bound.kind)
-        .order_by(bound.kind)
+    query = (
+        select(defenses.c.defense, lower_bound.c.norm, lower_bound.c.sample, lower_bound.c.value, lower_bound.c.kind)
+        .join_from(lower_bound, defenses, lower_bound.c.defense_id == defenses.c.defense_id)
+        .where(lower_bound.c.data_hash == data_hash)
     )
-    best: Bounds = defaultdict(dict)
-    for defense, norm, sample, kind, value in connection.execute(least):
-        known = best[defense, norm].get(sample)
-        if known is None or known.value < value:
-            best[defense, norm][sample] = Bound(value, kind)
-    return best
+    bounds: Bounds = defaultdict(dict)
+    for defense, norm, sample, value, kind in connection.execute(query):
+        bounds[defense, norm][sample] = Bound(value, kind)
+    return bounds
 
 
 def bound_values(bounds: Bounds) -> Distances:
