@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from sqlalchemy import Connection, and_, insert, select
 from arena.record import Norm
 from arena.schema import bound, defense
 from arena.store import Store
-from arena.views import lower_bound
+from arena.views import current_match, lower_bound
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,17 @@ class Series:
     norm: Norm
     kind: str
     seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A lower bound on the distances of one sample; `kind` says how it was derived."""
+
+    value: float
+    kind: str
+
+
+Bounds = dict[tuple[str, Norm], dict[int, Bound]]  # of each sample, by defense and norm
 
 
 def read(store: Store, series: Series) -> dict[int, float]:
@@ -55,3 +67,17 @@ def best(connection: Connection, fingerprint: str, data_hash: str) -> dict[tuple
         .where(defense.c.fingerprint == fingerprint, lower_bound.c.data_hash == data_hash)
     )
     return {(sample, norm): value for sample, norm, value in connection.execute(query)}
+
+
+def of_current_defenses(connection: Connection, data_hash: str) -> Bounds:
+    """The bounds that count (the view `lower_bound` says which) of the current defenses."""
+    defenses = select(current_match.c.defense_id, current_match.c.defense).distinct().subquery()
+    query = (
+        select(defenses.c.defense, lower_bound.c.norm, lower_bound.c.sample, lower_bound.c.value, lower_bound.c.kind)
+        .join_from(lower_bound, defenses, lower_bound.c.defense_id == defenses.c.defense_id)
+        .where(lower_bound.c.data_hash == data_hash)
+    )
+    bounds: Bounds = defaultdict(dict)
+    for name, norm, sample, value, kind in connection.execute(query):
+        bounds[name, norm][sample] = Bound(value, kind)
+    return bounds

@@ -11,12 +11,11 @@ from functools import cached_property
 import numpy as np
 from sqlalchemy import Connection, and_, func, select
 
-from arena import distal_rows, schema
+from arena import bound_rows, distal_rows, schema
 from arena.curves import median_progress
 from arena.data import load_played
 from arena.errors import UserError
 from arena.record import Distal, Norm, Status
-from arena.report.best import Bounds, read_bounds
 from arena.store import stored_image
 from arena.views import best_result, current_match
 
@@ -80,9 +79,9 @@ class Evidence:
         return {name: self.closest[name, norm] for name in self.defenses if (name, norm) in self.closest}
 
     @cached_property
-    def bounds(self) -> Bounds:
+    def bounds(self) -> bound_rows.Bounds:
         """The lower bound of each sample, by defense and norm."""
-        return read_bounds(self._connection, self._hash)
+        return bound_rows.of_current_defenses(self._connection, self._hash)
 
     @cached_property
     def distals(self) -> dict[str, list[Distal]]:

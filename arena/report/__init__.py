@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 
-from arena import leaderboard, table1
+from arena import bound_rows, leaderboard, table1
 from arena.data import load_played
 from arena.database import NOTHING_PLAYED
 from arena.errors import UserError
@@ -14,7 +14,7 @@ from arena.files import write_atomically
 from arena.leaderboard import ALL, LeaderboardRow
 from arena.published import DEFENSES
 from arena.record import NORMS, Norm
-from arena.report.best import bound_values, read_best, read_bounds
+from arena.report.best import bound_values, read_best
 from arena.report.charts import read_charts
 from arena.report.distals import read_ascents
 from arena.report.facts import read_facts
@@ -45,7 +45,7 @@ def write_report(store: Store, out: Path) -> int:
         facts = read_facts(connection)
         if facts is None:
             raise UserError(f"nothing to report: {NOTHING_PLAYED}")
-        best, bounds = read_best(connection), read_bounds(connection, facts.data["data_hash"])
+        best, bounds = read_best(connection), bound_rows.of_current_defenses(connection, facts.data["data_hash"])
         by_defense, by_match = (leaderboard.rows(connection, by=by) for by in ("defense", "match"))
         boards = _boards(by_defense, by_match)
         ascents = read_ascents(connection)

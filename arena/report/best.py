@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import Connection, select
 
+from arena.bound_rows import Bounds
 from arena.record import Norm, Status
 from arena.report.charts import Distances
-from arena.views import best_result, current_match, lower_bound
+from arena.views import best_result
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +27,6 @@ class Best:
     samples: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A lower bound on the distances of one sample; `kind` says how it was derived."""
-
-    value: float
-    kind: str
-
-
-Bounds = dict[tuple[str, Norm], dict[int, Bound]]  # of each sample, by defense and norm
-
-
 def read_best(connection: Connection) -> Best:
     """The least distance of every sample over all attacks of a norm."""
     distances: dict[tuple[str, Norm], list[float]] = defaultdict(list)
@@ -50,20 +40,6 @@ def read_best(connection: Connection) -> Best:
             winners[row.defense, row.norm][row.attack] += 1
     arrays = {key: np.asarray(values) for key, values in distances.items()}
     return Best(arrays, closest, winners, sorted(samples))
-
-
-def read_bounds(connection: Connection, data_hash: str) -> Bounds:
-    """The bounds that count (the view `lower_bound` says which) of the current defenses."""
-    defenses = select(current_match.c.defense_id, current_match.c.defense).distinct().subquery()
-    query = (
-        select(defenses.c.defense, lower_bound.c.norm, lower_bound.c.sample, lower_bound.c.value, lower_bound.c.kind)
-        .join_from(lower_bound, defenses, lower_bound.c.defense_id == defenses.c.defense_id)
-        .where(lower_bound.c.data_hash == data_hash)
-    )
-    bounds: Bounds = defaultdict(dict)
-    for defense, norm, sample, value, kind in connection.execute(query):
-        bounds[defense, norm][sample] = Bound(value, kind)
-    return bounds
 
 
 def bound_values(bounds: Bounds) -> Distances:

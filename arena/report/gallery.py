@@ -25,9 +25,10 @@ from sqlalchemy import Connection, func, select
 
 from arena import schema
 from arena.blobs import IMAGE_SHAPE
+from arena.bound_rows import Bounds
 from arena.record import Status
 from arena.rendering import NORM_NAMES
-from arena.report.best import Best, Bounds
+from arena.report.best import Best
 from arena.store import stored_image
 from arena.views import current_match
 
