@@ -74,12 +74,10 @@ def _bound(
     kind: type[Separation], defense: Defense, x: Tensor, y: Tensor, norm: Norm, seed: int, search: Search
 ) -> Bound:
     prototypes = prototypes_of(defense)
-    seen, scales = seen_by(defense, x), prototypes.scales
+    seen = seen_by(defense, x)
     own = prototypes.nearest(seen)
     row = torch.arange(len(x), device=x.device)
-    separation = kind(
-        norm, x.flatten(1), seen, scales, scales[y], defense.binary_threshold, own.image[:, :0], own.offset[:, :0]
-    ).with_cuts(own.image[row, y][:, None], own.offset[row, y][:, None])
+    separation = kind.of(defense, norm, x, y, own.image[row, y][:, None], own.offset[row, y][:, None])
     minimise = _minimiser(prototypes, y, seed, search)
     for _ in range(search.rounds):
         separation = _with_further_cuts(prototypes, separation, minimise.scout(separation), y)
@@ -88,7 +86,7 @@ def _bound(
     per_class = per_class.scatter(1, y[:, None], torch.inf)
     for field, of_label in zip(points, own, strict=True):
         field[row, y] = of_label[row, y]
-    correct = (scales * ((seen[:, None] - own.image).square().sum(-1) + own.offset)).argmin(1) == y
+    correct = (prototypes.scales * ((seen[:, None] - own.image).square().sum(-1) + own.offset)).argmin(1) == y
     return Bound(torch.where(correct, per_class.amin(1), 0), per_class, points)
 
 

@@ -9,15 +9,18 @@ half-space: each combination bounds the distance, the best one tightly (duality)
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from arena.contracts import Defense
 from arena.halfspaces import Crossing, at_least, cross, cross_by_flips
+from arena.prototypes import prototypes_of, seen_by
 from arena.record import Norm
 
-_PER_IMAGE = ("x", "seen", "own_scale", "image", "level")
+_PER_IMAGE = ("x", "seen", "own_scale", "image", "offset")
 _RATE = 20.0  # of the weights' steps: 5 is slower, 60 overshoots
 
 
@@ -36,12 +39,22 @@ class Separation:
     own_scale: Tensor  # [N], of the label
     threshold: float | None  # of a model that binarises
     image: Tensor  # [N, J, 784], the prototypes of the label
-    level: Tensor  # [N, J], their F_y(x)
+    offset: Tensor  # [N, J], theirs
+
+    @classmethod
+    def of(cls, defense: Defense, norm: Norm, x: Tensor, y: Tensor, image: Tensor, offset: Tensor) -> Self:
+        """Images x [N, 1, 28, 28], their labels y [N], prototypes of the labels: image [N, J, 784], offset [N, J]."""
+        scales = prototypes_of(defense).scales
+        return cls(norm, x.flatten(1), seen_by(defense, x), scales, scales[y], defense.binary_threshold, image, offset)
+
+    @cached_property
+    def level(self) -> Tensor:
+        """F_y(x) of the prototypes of the label, [N, J]."""
+        return (self.seen[:, None] - self.image).square().sum(-1) + self.offset
 
     def with_cuts(self, image: Tensor, offset: Tensor) -> Separation:
         """The same with more prototypes of the label: images [N, K, 784] and offsets [N, K]."""
-        level = (self.seen[:, None] - image).square().sum(-1) + offset
-        return replace(self, image=torch.cat([self.image, image], 1), level=torch.cat([self.level, level], 1))
+        return replace(self, image=torch.cat([self.image, image], 1), offset=torch.cat([self.offset, offset], 1))
 
     def rows(self, index: Tensor) -> Separation:
         """The images of these numbers, which may repeat."""
@@ -102,6 +115,13 @@ class Separation:
             logits = logits + _RATE * (missed - (weights * missed).sum(-1, keepdim=True)) / gap[..., None]
             weights = logits.softmax(-1)
         return weights
+
+    def each(self, image: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+        """The half-spaces of one prototype of another class, [N, 784] and [N], and each of the label's: slopes
+        [N, J, 784] and gaps [N, J]."""
+        count, cuts = self.level.shape
+        alone = torch.eye(cuts).to(self.level).expand(count, cuts, cuts)
+        return self._halfspace(image[:, None].expand(-1, cuts, -1), offset[:, None].expand(-1, cuts), alone)
 
     def _halfspace(self, image: Tensor, offset: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """slope [N, C, 784] and gap [N, C]."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from arena.bounds.separation import Separation
 from arena.contracts import Defense
 from arena.distances import distance, per_row
 from arena.ledger import binarize
@@ -65,17 +66,11 @@ class Duels:
         )  # share of the way to them where all half-spaces begin
 
     def half_spaces(self) -> tuple[Tensor, Tensor]:
-        """slopes [N, K, 784] and gaps [N, K], float64: moves d of what the model sees with slope . d >= gap are across.
-
-        This is s_c F_c <= s_y F_y with the prototypes held fixed. The squares of d cancel where the scales s are equal;
-        a flip of a binarised pixel b has d^2 = (1 - 2 b) d, so that there it is linear whatever they are.
-        """
-        seen, other = seen_by(self.defense, self.x).double(), Each(*(part.double() for part in self.other))
-        mine, its = (self.prototypes.scales[of].double() for of in (self.label, self.rival))
-        toward = per_row(its, seen) * (2 * other.image - 1)
-        slopes = [toward - per_row(mine, seen) * (2 * cut.image - 1) for cut in self.cuts]
-        gaps = [its * other.energy(seen) - mine * cut.energy(seen) for cut in self.cuts]
-        return torch.stack(slopes, 1), torch.stack(gaps, 1)
+        """slopes [N, K, 784], gaps [N, K], float64: moves d of what the model sees are across if slope . d >= gap."""
+        _, images, offsets = (torch.stack(parts, 1) for parts in zip(*self.cuts, strict=True))
+        separation = Separation.of(self.defense, self.norm, self.x, self.label, images, offsets)
+        rows = torch.arange(len(self.x), device=self.x.device)
+        return separation.pairs(rows, self.rival).double().each(self.other.image.double(), self.other.offset.double())
 
     def play(self, steps: int) -> None:
         """A round: what crosses all half-spaces and is misclassified counts if it is the closest. What explains it best
