@@ -48,13 +48,12 @@ class CuttingPlanes(Attack):
         duels = self._duels(target.defense, x, y)
         for _ in range(self.settings.rounds):
             duels.play(self.settings.steps)
-        closest = duels.distance.view(len(x), -1).argmin(1)
-        closest += torch.arange(0, len(duels.x), len(duels.x) // len(x), device=x.device)
+        sample = torch.arange(len(x), device=x.device).repeat_interleave(len(duels.x) // len(x))
         if self.norm == "l0" or target.defense.binary_threshold is not None:
-            target.labels(duels.images[closest])
+            target.labels(duels.images, sample)
             reset_best(target, x, y, rng)
         else:
-            stretch(target, x, y, duels.images[closest], duels.reached[closest], self.settings.bisections)
+            stretch(target, duels, sample, self.settings.bisections)
         return candidates(target, x)
 
     def _duels(self, defense: Defense, x: Tensor, y: Tensor) -> Duels:
@@ -68,16 +67,19 @@ class CuttingPlanes(Attack):
         return Duels(defense, self.norm, x[sample], y[sample], rival, own, other)
 
 
-def stretch(target: Target, x: Tensor, y: Tensor, images: Tensor, low: Tensor, bisections: int) -> None:
-    """Along the way to the images, the first that is misclassified: the last stretch begins at a share `low` [B] of the
-    way, below which one is adversarial only while nobody looks for the explanations that the attack knows; where the
-    images are not misclassified, it goes on beyond them."""
+def stretch(target: Target, duels: Duels, sample: Tensor, bisections: int) -> None:
+    """Along the way to the image of each duel, which is about the sample [N], the first that is misclassified.
+
+    The last stretch begins at the share of the way that was `reached`: below, one is adversarial only while nobody
+    looks for the explanations that the attack knows. Where the image is not misclassified, it goes on beyond.
+    """
 
     def attempt(times: Tensor, index: Tensor) -> Tensor:
-        share = low[index] + times * (1 - low[index])
-        return target.labels(torch.lerp(x[index], images[index], per_row(share, x)).clamp(0, 1), index) != y[index]
+        share = duels.reached[index] + times * (1 - duels.reached[index])
+        images = torch.lerp(duels.x[index], duels.images[index], per_row(share, duels.x)).clamp(0, 1)
+        return target.labels(images, sample[index]) != duels.label[index]
 
-    smallest_epsilon(attempt, torch.tensor(LONGER).to(x), len(x), bisections)
+    smallest_epsilon(attempt, torch.tensor(LONGER).to(duels.x), len(duels.x), bisections)
 
 
 class L0CuttingPlanes(CuttingPlanes):
