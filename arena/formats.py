@@ -46,8 +46,8 @@ _CELLS: dict[str, Callable[[LeaderboardRow, Style], str]] = {
     "acc.": lambda row, style: style.share(row.accuracy),
     "fragile": lambda row, style: str(row.fragile or ""),
     "mean bound": lambda row, style: style.distance(row.lower_bound_mean),
-    "mean distance": lambda row, style: style.distance(row.mean_distance),
-    "bound/dist.": lambda row, style: style.share(row.tightness),
+    "mean dist.": lambda row, style: style.distance(row.mean_distance),
+    "bound / dist.": lambda row, style: style.share(row.tightness),
     "paper median": lambda row, style: style.distance(_published(row).median_distance),
     "paper acc.": lambda row, style: style.share(_published(row).accuracy, digits=0),
 }
