@@ -77,7 +77,7 @@ def _rule(defense: Defense, attack: Attack, x: Tensor, y: Tensor, seed: int, bud
     nearest, winners = distances.min(0)
     images = torch.stack([proposals[winner].images[row] for row, winner in enumerate(winners.tolist())])
     found = nearest.isfinite()
-    fragile = iter(_fragile(defense, images[found], y[found]))
+    vanishing = iter(fragile(defense, images[found], y[found]))
     progress = ledger.seen.progress(), ledger.binarized.progress()
     rulings = []
     for row, winner in enumerate(winners.tolist()):
@@ -88,7 +88,7 @@ def _rule(defense: Defense, attack: Attack, x: Tensor, y: Tensor, seed: int, bud
                 "margin": float(margins[winner, row]),
                 "best_query": int(proposals[winner].query[row]) or None,
                 "progress": progress[winner // 2][row],  # proposals come in pairs
-                "fragile": next(fragile),
+                "fragile": next(vanishing),
             }
         else:
             claimed = any(bool(proposal.claims[row]) for proposal in proposals)
@@ -166,19 +166,19 @@ def _verify(
     return labels, margins
 
 
-def _fragile(defense: Defense, images: Tensor, y: Tensor) -> list[bool | None]:
+def fragile(defense: Defense, images: Tensor, y: Tensor) -> list[bool | None]:
     """Whether each adversarial [n, ...] vanishes once the defense's inference converges; None: it has none."""
     if not len(images):
         return []
-    fragile: list[bool | None] = []
+    vanishing: list[bool | None] = []
     for part, labels in zip(images.split(defense.batch_size), y.split(defense.batch_size), strict=True):
         with torch.no_grad():
             scores = defense.converged_scores(part)
         if scores is None:
             return [None] * len(images)
         check_scores(defense, scores, len(part))
-        fragile += (scores.argmax(1) == labels).tolist()
-    return fragile
+        vanishing += (scores.argmax(1) == labels).tolist()
+    return vanishing
 
 
 def _found(attack: Attack, clean: Tensor, image: Tensor) -> dict:

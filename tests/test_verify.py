@@ -115,6 +115,25 @@ def test_an_adversarial_below_its_bound_is_found(database, played, norm):
     assert f"sample 3: its {norm} distance is" in line and "below the lower bound" in line
 
 
+def test_a_fragile_adversarial_below_its_bound_is_told_apart(database, played, monkeypatch):
+    """A bound speaks of converged inference; here that of the cnn is made to find every label."""
+    with closing(sqlite3.connect(played)) as connection:
+        [(hashed, label)] = connection.execute(
+            "select t.data_hash, r.label from result r join match m on m.id = r.match_id"
+            " join tournament t on t.id = m.tournament_id where sample = 3"
+        )
+    monkeypatch.setattr(
+        type(arena.load_defense("cnn")), "converged_scores", lambda self, x: torch.eye(10)[[label] * len(x)]
+    )
+    report = database(
+        "insert into bound (defense_id, data_hash, sample, norm, kind, value, seed)"
+        f" values (1, '{hashed}', 3, 'linf', 'joint', 1.0, 0)"
+    )
+    [line] = report.fragile
+    assert "sample 3: its linf distance is" in line and "below the lower bound 1; but it is fragile" in line
+    assert not report.failures
+
+
 def test_what_does_not_bound_an_adversarial_does_not_accuse_it(database, played):
     with closing(sqlite3.connect(played)) as connection:
         [(hashed, l2)] = connection.execute(

@@ -36,9 +36,9 @@ class Search(Settings):
     to every class that find those; starts: descents to each close class in the end; steps: of each descent.
     """
 
-    rounds: int = Field(2, ge=0)
+    rounds: int = Field(3, ge=0)
     scouts: int = Field(2, ge=1)
-    starts: int = Field(12, ge=1)
+    starts: int = Field(8, ge=1)
     steps: int = Field(40, ge=1)
 
 
@@ -79,9 +79,13 @@ def _bound(
     row = torch.arange(len(x), device=x.device)
     separation = kind.of(defense, norm, x, y, own.image[row, y][:, None], own.offset[row, y][:, None])
     minimise = _minimiser(prototypes, y, seed, search)
+    nearby = None
     for _ in range(search.rounds):
-        separation = _with_further_cuts(prototypes, separation, minimise.scout(separation), y)
-    found = minimise.search(separation)
+        nearby = _where_it_leads(prototypes, separation, minimise.scout(separation, nearby), y)
+        rivals = len(nearby.offset) // len(x)
+        image, offset = (field.unflatten(0, (-1, rivals))[row, :, y] for field in (nearby.image, nearby.offset))
+        separation = separation.with_cuts(image, offset)
+    found = minimise.search(separation, nearby)
     per_class, points = _exact(separation, found)
     per_class = per_class.scatter(1, y[:, None], torch.inf)
     for field, of_label in zip(points, own, strict=True):
@@ -97,17 +101,14 @@ def _minimiser(prototypes: Prototypes, y: Tensor, seed: int, search: Search) -> 
     return Descents(prototypes, pools, y, search.scouts, search.starts, search.steps)
 
 
-def _with_further_cuts(prototypes: Prototypes, separation: Separation, found: Found, y: Tensor) -> Separation:
-    """With the prototypes of the label nearest to where the smallest perturbations to the closest classes lead."""
+def _where_it_leads(prototypes: Prototypes, separation: Separation, found: Found, y: Tensor) -> Points:
+    """The prototypes [B R, C, ...] nearest to where the smallest perturbations to the R closest classes lead."""
     _, kept, classes = found.distance.shape
     distance = found.distance[:, 0].scatter(1, y[:, None], torch.inf)
     rivals = distance.topk(min(_RIVALS, classes - 1), largest=False).indices  # [B, R]
     closest = (found.points.image[::kept], found.points.offset[::kept], found.weights[::kept])
     move = separation.cross(*closest).move[torch.arange(len(y), device=y.device)[:, None], rivals]
-    points = prototypes.nearest((separation.seen[:, None] + move).clamp(0, 1).flatten(0, 1))
-    label = y.repeat_interleave(rivals.shape[1])
-    at = torch.arange(len(label), device=y.device), label
-    return separation.with_cuts(points.image[at].view(*rivals.shape, -1), points.offset[at].view(rivals.shape))
+    return prototypes.nearest((separation.seen[:, None] + move).clamp(0, 1).flatten(0, 1))
 
 
 def _exact(separation: Separation, found: Found) -> tuple[Tensor, Points]:

@@ -28,13 +28,14 @@ class Found(NamedTuple):
 
 
 class Minimiser(Protocol):
-    """Called again with more prototypes of the label, both go on from what was found."""
+    """Called again with more prototypes of the label, both go on from what was found, and from the points nearby
+    [B R, C, ...] that explain the images there."""
 
-    def scout(self, separation: Separation) -> Found:
+    def scout(self, separation: Separation, nearby: Points | None) -> Found:
         """Quickly, to learn which prototypes of the label matter."""
         ...
 
-    def search(self, separation: Separation) -> Found: ...
+    def search(self, separation: Separation, nearby: Points | None) -> Found: ...
 
 
 class Descents:
@@ -52,17 +53,19 @@ class Descents:
         self._scouts, self._starts, self._steps = scouts, starts, steps
         self._scouted: Points | None = None
 
-    def scout(self, separation: Separation) -> Found:
+    def scout(self, separation: Separation, nearby: Points | None) -> Found:
         points, steps = self._scouted, _ROUND_STEPS
         if points is None:
             points, steps = self._best_of_pools(separation, self._scouts), self._steps
+        if nearby is not None:
+            points = Points(*(self._together(*fields) for fields in zip(points, nearby, strict=True)))
         everywhere = separation.x.new_ones(len(self._y), len(self._pools), dtype=torch.bool)
         found = self._closest(self._descend(separation, points, steps, everywhere))
         self._scouted = found.points
         return found
 
-    def search(self, separation: Separation) -> Found:
-        scouted = self.scout(separation)
+    def search(self, separation: Separation, nearby: Points | None) -> Found:
+        scouted = self.scout(separation, nearby)
         distance = scouted.distance[:, 0].scatter(1, self._y[:, None], torch.inf)
         close = distance <= _CLOSE * distance.amin(1, keepdim=True)
         points = self._best_of_pools(separation, self._starts)
@@ -98,17 +101,21 @@ class Descents:
 
     def _closest(self, *found: Found) -> Found:
         """The closest points to each class, in order, as many as there are scouts."""
-        images, _, classes = found[0].distance.shape
+        images, classes = len(self._y), len(self._pools)
         distance = torch.cat([each.distance for each in found], 1)
         distance, place = distance.topk(min(self._scouts, distance.shape[1]), dim=1, largest=False)
         image = torch.arange(images, device=place.device)[:, None, None]
         label = torch.arange(classes, device=place.device)
 
         def taken(*parts: Tensor) -> Tensor:
-            return torch.cat([part.unflatten(0, (images, -1)) for part in parts], 1)[image, place, label].flatten(0, 1)
+            return self._together(*parts).unflatten(0, (images, -1))[image, place, label].flatten(0, 1)
 
         points = Points(*map(taken, *(each.points for each in found)))
         return Found(points, taken(*(each.weights for each in found)), distance)
+
+    def _together(self, *parts: Tensor) -> Tensor:
+        """Rows [B k, ...] of several k, those of one image together."""
+        return torch.cat([part.unflatten(0, (len(self._y), -1)) for part in parts], 1).flatten(0, 1)
 
     def _best_of_pools(self, separation: Separation, count: int) -> Points:
         """The closest points of each pool: [B count, C, ...]."""
@@ -144,13 +151,13 @@ class Descents:
 
 class BranchAndBound:
     """The exact minimum over a finite set: prototypes are evaluated in the order of cheap lower bounds, until those
-    exceed the least distance to any class. (For other classes the best of a few is reported.)"""
+    exceed the least distance to any class, whatever is nearby. (For other classes the best of a few is reported.)"""
 
     def __init__(self, pools: Sequence[Pool], y: Tensor) -> None:
         self._pools, self._y = pools, y
         self._lower: list[dict[int, Tensor]] = []
 
-    def search(self, separation: Separation) -> Found:
+    def search(self, separation: Separation, nearby: Points | None) -> Found:
         rows = [separation.rows(torch.tensor([row], device=self._y.device)) for row in range(len(self._y))]
         if not self._lower:
             self._lower = [self._bounds(row, label) for row, label in zip(rows, self._y.tolist(), strict=True)]

@@ -90,9 +90,10 @@ def verify(db: str | None) -> int:
 
     with closing(open_store(db or default_db(), create=False)) as store:
         report = verify_store(store)
-    for line in report.failures:
+    for line in report.fragile + report.failures:
         print(line)
-    print(f"{report.checked} rows checked, {len(report.failures)} failures")
+    beside = f", {len(report.fragile)} fragile ones below a bound" if report.fragile else ""
+    print(f"{report.checked} rows checked, {len(report.failures)} failures{beside}")
     return 1 if report.failures else 0
 
 
