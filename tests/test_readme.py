@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import arena
+from arena import bound_rows
 from arena.data import data_hash
 from arena.store import open_store
 
@@ -22,7 +23,7 @@ def blocks(language):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, mnist):
-    """A folder with an arena.db in which two attacks met two defenses."""
+    """A folder with an arena.db in which two attacks met two defenses, with bounds that say nothing."""
     folder = tmp_path_factory.mktemp("readme")
     x, y = (part[:4] for part in mnist)
     with closing(open_store(str(folder / "arena.db"))) as store:
@@ -32,6 +33,8 @@ def folder(tmp_path_factory, mnist):
             for attack in (arena.load_attack("deepfool-l2"), arena.load_attack("fgsm")):
                 ids = store.defense_id(defense.identity), store.attack_id(attack.identity)
                 store.append(store.match_id(tournament, *ids, attack.norm, None), arena.play(defense, attack, x, y))
+            series = bound_rows.Series(ids[0], conditions["data_hash"], "l2", "joint", 0)
+            bound_rows.append(store, series, dict.fromkeys(range(4), 0.0))
     return folder
 
 
