@@ -217,7 +217,7 @@ def _statistics(distances: np.ndarray, epsilon: float) -> dict[str, Any]:
 
 def _bracket(found: _Evidence, bounds: Mapping[int, float]) -> dict[str, Any]:
     """What bounds [sample] and distances say together."""
-    both = np.array([sample in bounds for sample in found.samples], bool)
+    both = np.isin(found.samples, np.fromiter(bounds, float))
     if not both.any():
         return {"lower_bound_mean": None, "mean_distance": None, "tightness": None}
     distances = found.distances[both]
