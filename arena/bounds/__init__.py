@@ -82,8 +82,7 @@ def _bound(
     nearby = None
     for _ in range(search.rounds):
         nearby = _where_it_leads(prototypes, separation, minimise.scout(separation, nearby), y)
-        rivals = len(nearby.offset) // len(x)
-        image, offset = (field.unflatten(0, (-1, rivals))[row, :, y] for field in (nearby.image, nearby.offset))
+        image, offset = (field.unflatten(0, (len(x), -1))[row, :, y] for field in (nearby.image, nearby.offset))
         separation = separation.with_cuts(image, offset)
     found = minimise.search(separation, nearby)
     per_class, points = _exact(separation, found)
