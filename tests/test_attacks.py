@@ -230,6 +230,24 @@ def test_joining_restarts_finds_fewer_pixels_than_restarts_alone():
     assert joined.mean() < alone.mean()
 
 
+def test_restarts_find_what_one_start_misses():
+    class Pocket(LinearDefense):
+        """Flat, but where the first four pixels are bright together: one noise of sixteen starts there."""
+
+        def scores(self, x):
+            bright = x.flatten(1)[:, :4].amin(1)
+            return torch.stack([bright * 0 + 0.5, 5 * (bright - 0.6).relu()], 1)
+
+    x, y = torch.full((12, 1, 28, 28), 0.5), torch.zeros(12, dtype=torch.int64)
+    one_radius = {"max_epsilon": 0.4, "epsilons": 1, "bisections": 0, "steps": 1}
+    once, often = (
+        [record.status for record in arena.play(Pocket(classes=2), load("apgd-dlr-linf", **settings), x, y)]
+        for settings in (one_radius, one_radius | {"restarts": 100})
+    )
+    assert "not_found" in once
+    assert set(often) == {"found"}
+
+
 @pytest.mark.parametrize("name", ["boundary", "pointwise-l0", "pointwise-l2"])
 def test_starts_from_another_sample_where_noise_does_not_fool(name):
     class Dim(LinearDefense):

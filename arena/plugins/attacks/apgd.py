@@ -44,10 +44,11 @@ class APGD(Attack):
     loss: Callable[[Tensor, Tensor], Tensor]
 
     class Settings(settings.Settings):
-        """steps: at each epsilon, one query and gradient each; max_epsilon, epsilons: end and number of the grid;
-        bisections: refinements after it."""
+        """steps: at each epsilon, one query and gradient each; restarts: from new noise, of what was not fooled;
+        max_epsilon, epsilons: end and number of the grid; bisections: refinements after it."""
 
         steps: int = Field(50, gt=0)
+        restarts: int = Field(1, gt=0)
         max_epsilon: float = Field(1.0, gt=0)
         epsilons: int = Field(10, gt=0)
         bisections: int = Field(8, ge=0)
@@ -55,11 +56,18 @@ class APGD(Attack):
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings
         grid = torch.linspace(0, s.max_epsilon, s.epsilons + 1, device=x.device)[1:]
-        start = steepest(self.norm, torch.randn(x.shape, generator=rng).to(x.device))
 
         def attempt(epsilon: Tensor, index: Tensor) -> Tensor:
-            image = (x[index] + per_row(epsilon, x) * start[index]).clamp(0, 1)
-            return self._climb(target, Ascent.start(x[index], image, epsilon), y[index], index)
+            fooled = torch.zeros_like(index, dtype=torch.bool)
+            for _ in range(s.restarts):
+                rows = (~fooled).nonzero().flatten()
+                if not len(rows):
+                    break
+                radius, clean = epsilon[rows], x[index[rows]]
+                noise = steepest(self.norm, torch.randn(clean.shape, generator=rng).to(x.device))
+                ascent = Ascent.start(clean, (clean + per_row(radius, x) * noise).clamp(0, 1), radius)
+                fooled[rows] = self._climb(target, ascent, y[index[rows]], index[rows])
+            return fooled
 
         smallest_epsilon(attempt, grid, len(x), s.bisections)
         return walk_back(target, x, y)
