@@ -13,6 +13,8 @@ from arena.distances import per_row, project
 from arena.plugins.attacks.directions import steepest, unit
 from arena.plugins.attacks.search import smallest_epsilon, walk_back
 
+DIAGONAL = 28.0  # of the box of a 28 x 28 image
+
 
 class GradientDescent(Attack):
     """The loop that FGM, FGSM, BIM and MIM configure. Foolbox's takes one epsilon for the whole batch."""
@@ -74,7 +76,7 @@ class FGM(GradientDescent):
     norm = "l2"
 
     class Settings(GradientDescent.Settings):
-        max_epsilon: float = Field(28.0, gt=0)  # the diagonal of the box of a 28 x 28 image
+        max_epsilon: float = Field(DIAGONAL, gt=0)
 
 
 class FGSM(GradientDescent):
@@ -109,7 +111,8 @@ class L2BIM(Iterative):
     norm = "l2"
 
     class Settings(Iterative.Settings):
-        max_epsilon: float = Field(10.0, gt=0)
+        max_epsilon: float = Field(DIAGONAL, gt=0)
+        epsilons: int = Field(28, gt=0)
 
 
 class MIM(BIM):
