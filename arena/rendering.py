@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
 
@@ -20,6 +20,7 @@ Format = Literal["table", "json", "csv", "markdown", "latex"]
 
 NORM_NAMES: dict[Norm, str] = {"l0": "L0", "l2": "L2", "linf": "Linf"}
 PIPE_WIDTH = 200  # more than any table needs: what no terminal limits is not folded
+LABEL_WIDTH = 18  # the least that a label gets, in characters: longer ones are folded
 
 
 class Style(NamedTuple):
@@ -96,7 +97,7 @@ def screen(console: Console | None = None) -> Console:
 def empty_table(label: str, columns: Sequence[str]) -> Table:
     """A table for numbers beside their labels, two spaces between columns; a name takes two lines."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))  # the box adds one space
-    table.title_justify, table.title_style = "left", "bold"
+    table.title_justify, table.title_style, table.caption_justify = "left", "bold", "left"
     table.add_column(label, overflow="fold")
     for name in columns:
         table.add_column(name.replace(" ", "\n", 1), justify="right", no_wrap=True)
@@ -104,10 +105,19 @@ def empty_table(label: str, columns: Sequence[str]) -> Table:
 
 
 def close_up(table: Table, console: Console) -> Table:
-    """The table with one space between columns if it is too wide for the console."""
+    """The table as the console has room for it: where it is too wide, one space between columns and labels folded;
+    where it still is, without the last columns, and saying so."""
     unlimited = console.options.update(max_width=10 * PIPE_WIDTH)
+    labels = table.columns[0]
+    longest = Measurement.get(console, unlimited, Group(labels.header, *labels.cells)).maximum
+    labels.min_width = min(LABEL_WIDTH, longest)
     if Measurement.get(console, unlimited, table).maximum > console.width:
         table.padding = 0
+    columns = len(table.columns)
+    while len(table.columns) > 2 and Measurement.get(console, unlimited, table).minimum > console.width:
+        table.columns.pop()
+    if left_out := columns - len(table.columns):
+        table.caption = f"Too narrow for {left_out} more columns: widen the terminal, or ask for another --format."
     return table
 
 

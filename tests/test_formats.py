@@ -143,6 +143,14 @@ def test_a_narrow_terminal_cuts_no_number():
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
 
 
+def test_a_terminal_too_narrow_for_all_columns_says_so_and_keeps_the_names():
+    text = table([row("nearest-neighbor"), row("madry")], 44)
+    assert max(map(len, text.splitlines())) <= 44
+    assert {line.split()[0] for line in text.splitlines() if line} >= {"nearest-neighbor", "madry"}
+    assert "Too narrow for" in text and "99.0%" in text and "paper" not in text
+    assert "Too narrow for" not in table(BOARD, 120)
+
+
 def test_a_pipe_gets_plain_unfolded_lines():
     text = table(BOARD, width=None)
     assert "\x1b" not in text
