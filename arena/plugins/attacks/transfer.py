@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from arena import settings
 from arena.access import Target, margin
 from arena.contracts import Attack, Defense
-from arena.distances import per_row
+from arena.distances import per_row, project
 from arena.ledger import Ledger
 from arena.models.cnn import CNN
 from arena.models.weights import ZOO, load_weights
 from arena.plugins.attacks.directions import steepest, unit
-from arena.plugins.attacks.gradient_descent import BIM, L2BIM
 from arena.plugins.attacks.search import candidates, smallest_epsilon
 
 MAPS = (32, 32, 64, 10)  # of the released substitute
+STEPS, STEP_SIZE = 10, 0.2  # of BIM, as against the defense; the size in radii
 
 
 class Substitute(Defense):
@@ -38,18 +38,20 @@ class Substitute(Defense):
 
 class Transfer(Attack):
     """Searches for the smallest adversarial along perturbations of the substitute: the single gradient step of FGM or
-    FGSM, and what BIM ends with, which is nothing where the substitute errs anyway.
+    FGSM, and where BIM ends inside balls of several sizes. The smallest perturbation that fools the substitute is no
+    good direction for a robust target, larger ones are.
     """
 
     needs = "decision"
-    source: ClassVar[type[Attack]]
 
     class Settings(settings.Settings):
-        """max_epsilon, epsilons: end and number of the grid, before clipping; bisections: refinements after it."""
+        """max_epsilon, epsilons: end and number of the grid, before clipping; bisections: refinements after it; balls:
+        radii around the clean image that BIM stays in."""
 
         max_epsilon: float = Field(1.0, gt=0)
         epsilons: int = Field(100, gt=0)
         bisections: int = Field(10, ge=0)
+        balls: tuple[PositiveFloat, ...] = (0.05, 0.1, 0.2, 0.3, 0.5)
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -58,16 +60,25 @@ class Transfer(Attack):
         self.network.eval().requires_grad_(False)
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        substitute = Target(Substitute(self.network, str(x.device)), Ledger(x, y, self.norm), self.source.needs)
+        substitute = Target(Substitute(self.network, str(x.device)), Ledger(x, y, self.norm), "gradient")
         self._search(target, x, y, steepest(self.norm, substitute.gradient(x, margin)))
-        adversarial = self.source().run(substitute, x, y, rng)
-        self._search(target, x, y, unit(adversarial - x, order=torch.inf if self.norm == "linf" else 2))
+        for radius in self.settings.balls:
+            self._search(target, x, y, self._climb(substitute, x, radius) - x)
         return candidates(target, x)
 
-    def _search(self, target: Target, x: Tensor, y: Tensor, direction: Tensor) -> None:
-        """Ask the target about images at growing distances from x [B, ...] along directions [B, ...] of length one."""
+    def _climb(self, substitute: Target, x: Tensor, radius: float) -> Tensor:
+        """Where BIM ends after ten steps, whether the substitute errs on the way or not."""
+        image, ball = x, x.new_full((len(x),), radius)
+        for _ in range(STEPS):
+            step = STEP_SIZE * radius * steepest(self.norm, substitute.gradient(image, margin))
+            image = project(self.norm, image + step, x, ball).clamp(0, 1)
+        return image
+
+    def _search(self, target: Target, x: Tensor, y: Tensor, perturbation: Tensor) -> None:
+        """Ask the target about images at growing distances from x [B, ...] along perturbations [B, ...]."""
         s = self.settings
         grid = torch.linspace(0, s.max_epsilon, s.epsilons + 1, device=x.device)[1:]
+        direction = unit(perturbation, order=torch.inf if self.norm == "linf" else 2)
 
         def attempt(epsilon: Tensor, index: Tensor) -> Tensor:
             images = x[index] + per_row(epsilon, x) * direction[index]
@@ -81,10 +92,10 @@ class L2Transfer(Transfer):
 
     name = "transfer-l2"
     norm = "l2"
-    source = L2BIM
 
     class Settings(Transfer.Settings):
         max_epsilon: float = Field(20.0, gt=0)
+        balls: tuple[PositiveFloat, ...] = (1.0, 2.0, 3.0, 5.0, 8.0)
 
 
 class LinfTransfer(Transfer):
@@ -92,4 +103,3 @@ class LinfTransfer(Transfer):
 
     name = "transfer-linf"
     norm = "linf"
-    source = BIM
