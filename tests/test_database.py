@@ -204,6 +204,22 @@ def test_a_database_of_version_1_becomes_what_a_new_one_is(file, tmp_path):
     store.close()
 
 
+def test_version_3_computes_joint_bounds_anew(file):
+    store = open_store(str(file))
+    open_match(store)
+    store.close()
+    with sqlite3.connect(file) as old:  # version 2 had the same tables
+        old.executemany(
+            "INSERT INTO bound (defense_id, data_hash, sample, norm, kind, value, seed) "
+            "VALUES (1, '', 0, 'l2', ?, 1, 0)",
+            [("joint",), ("separate",)],
+        )
+        old.execute("UPDATE schema_version SET version = 2")
+    open_store(str(file), create=False).close()
+    with sqlite3.connect(file) as migrated:
+        assert migrated.execute("SELECT kind FROM bound").fetchall() == [("separate",)]
+
+
 def test_a_migration_that_fails_leaves_the_database_as_it_was(file, monkeypatch):
     open_store(str(file)).close()
     monkeypatch.setattr(migrations, "MIGRATIONS", [*migrations.MIGRATIONS, add_country, add_broken])
