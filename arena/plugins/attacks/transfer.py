@@ -16,10 +16,10 @@ from arena.ledger import Ledger
 from arena.models.cnn import CNN
 from arena.models.weights import ZOO, load_weights
 from arena.plugins.attacks.directions import steepest, unit
+from arena.plugins.attacks.gradient_descent import BIM
 from arena.plugins.attacks.search import candidates, smallest_epsilon
 
 MAPS = (32, 32, 64, 10)  # of the released substitute
-STEPS, STEP_SIZE = 10, 0.2  # of BIM, as against the defense; the size in radii
 
 
 class Substitute(Defense):
@@ -67,10 +67,11 @@ class Transfer(Attack):
         return candidates(target, x)
 
     def _climb(self, substitute: Target, x: Tensor, radius: float) -> Tensor:
-        """Where BIM ends after ten steps, whether the substitute errs on the way or not."""
+        """Where BIM ends with its own settings, whether the substitute errs on the way or not."""
+        walk = BIM.Settings()
         image, ball = x, x.new_full((len(x),), radius)
-        for _ in range(STEPS):
-            step = STEP_SIZE * radius * steepest(self.norm, substitute.gradient(image, margin))
+        for _ in range(walk.steps):
+            step = walk.step_size * radius * steepest(self.norm, substitute.gradient(image, margin))
             image = project(self.norm, image + step, x, ball).clamp(0, 1)
         return image
 
