@@ -117,7 +117,7 @@ def close_up(table: Table, console: Console) -> Table:
     while len(table.columns) > 2 and Measurement.get(console, unlimited, table).minimum > console.width:
         table.columns.pop()
     if left_out := columns - len(table.columns):
-        table.caption = f"Too narrow for {left_out} more columns: widen the terminal, or ask for another --format."
+        table.caption = f"Too narrow for {left_out} of {columns} columns: widen the terminal, or use another --format."
     return table
 
 

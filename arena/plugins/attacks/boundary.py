@@ -11,8 +11,8 @@ from arena.access import Target
 from arena.contracts import Attack
 from arena.distances import distance, per_row, project
 from arena.plugins.attacks.directions import unit
-from arena.plugins.attacks.search import candidates, walk_back
-from arena.plugins.attacks.starts import uniform_noise
+from arena.plugins.attacks.search import candidates
+from arena.plugins.attacks.starts import on_the_boundary
 
 TOWARDS = 0.02  # the step towards the clean image, as a share of the step around it
 SUCCESS_RATE = 0.2  # of proposals; steps grow above it and shrink below
@@ -38,9 +38,7 @@ class Boundary(Attack):
         draws: int = Field(100, gt=0)
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        target.labels(uniform_noise(target, x, y, self.settings.draws, rng))
-        walk_back(target, x, y)
-        index = target.best_distance.isfinite().nonzero().flatten()
+        index = on_the_boundary(target, x, y, self.settings.draws, rng)
         clean, image, y = x[index], target.best[index], y[index]
         step = torch.full_like(y, self.settings.step_size, dtype=x.dtype)
         for _ in range(self.settings.steps if len(index) else 0):

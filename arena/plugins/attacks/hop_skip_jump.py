@@ -13,8 +13,8 @@ from arena.access import Target
 from arena.contracts import Attack
 from arena.distances import per_row
 from arena.plugins.attacks.directions import unit
-from arena.plugins.attacks.search import bisect_between, candidates, walk_back
-from arena.plugins.attacks.starts import uniform_noise
+from arena.plugins.attacks.search import bisect_between, candidates
+from arena.plugins.attacks.starts import on_the_boundary
 
 FIRST_RADIUS = 0.1  # of the first probes; later ones lie at the distance from the clean image / number of pixels
 BISECTIONS = 14  # after a jump: finer than the radius of the probes
@@ -39,9 +39,7 @@ class HopSkipJump(Attack):
         draws: int = Field(100, gt=0)
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        target.labels(uniform_noise(target, x, y, self.settings.draws, rng))
-        walk_back(target, x, y)
-        index = target.best_distance.isfinite().nonzero().flatten()
+        index = on_the_boundary(target, x, y, self.settings.draws, rng)
         for step in range(1, self.settings.steps + 1 if len(index) else 0):
             length = target.best_distance[index]
             radius = length / x[0].numel() if step > 1 else torch.full_like(length, FIRST_RADIUS)

@@ -6,6 +6,15 @@ import torch
 from torch import Tensor
 
 from arena.access import Target
+from arena.plugins.attacks.search import walk_back
+
+
+def on_the_boundary(target: Target, x: Tensor, y: Tensor, draws: int, rng: torch.Generator) -> Tensor:
+    """Walk back from misclassified noise to the images x [B, ...]; the index [n] of the samples that have an
+    adversarial, `target.best`, after that."""
+    target.labels(uniform_noise(target, x, y, draws, rng))
+    walk_back(target, x, y)
+    return target.best_distance.isfinite().nonzero().flatten()
 
 
 def uniform_noise(target: Target, x: Tensor, y: Tensor, draws: int, rng: torch.Generator) -> Tensor:
