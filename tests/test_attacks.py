@@ -12,7 +12,8 @@ from arena.access import Target
 from arena.ledger import Ledger
 from arena.plugins import attacks
 from arena.prototypes import FiniteSet
-from arena.published import table1
+from arena.published import DEFENSES, table1, table1_rows
+from arena.registry import registry
 from arena.testing import BinaryLinearDefense, ExactLinearDefense, LinearDefense, LinearPrototypes, check_attack
 
 NOISE = {"epsilons": 50, "restarts": 2}
@@ -123,6 +124,18 @@ def test_every_row_of_table_1_is_an_attack_of_its_norm():
     rows = {(norm, attack) for norm, attack, _ in table1() if attack != "all"}
     assert len(rows) == 22
     assert all(arena.load_attack(attack).norm == norm for norm, attack in rows)
+
+
+def test_attacks_apply_where_table_1_has_a_cell_and_nowhere_else():
+    plugin = registry().find
+    rows = [(norm, attack) for norm, attack, _ in table1_rows() if attack != "all"]
+    applicable = {
+        (norm, attack, defense)
+        for norm, attack in rows
+        for defense in DEFENSES
+        if plugin("attack", attack).cls.applies_to(plugin("defense", defense).cls)
+    }
+    assert applicable == {cell for cell in table1() if cell[1] != "all"}
 
 
 @pytest.mark.parametrize("name", ATTACKS)
