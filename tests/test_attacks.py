@@ -59,6 +59,7 @@ ATTACKS = {
     "hop-skip-jump": ({"steps": 10, "probes": 30}, 2.5, 8),
     "square-linf": ({"steps": 300}, 3.5, 2.5),
     "square-l2": ({"steps": 300}, 3.5, 5.5),
+    "parsimonious-linf": ({"flips": (0.3, 0.3)}, 1.05, 1.1),
     "latent-descent": ({}, 1.1, 1.3),
     **{f"cutting-plane-{norm}": (FEW_ROUNDS, 1.01, 1.2) for norm in ("l0", "l2", "linf")},
     "transfer-l2": ({}, 1.2, 2),
@@ -241,6 +242,23 @@ def test_joining_restarts_finds_fewer_pixels_than_restarts_alone():
         for rounds in (0, 6)
     )
     assert joined.mean() < alone.mean()
+
+
+def test_blocks_turn_pixels_that_only_turn_together():
+    class Pairs(LinearDefense):
+        """Brighter than 0.6 in the darker pixel of each pair of neighbours, in the mean."""
+
+        def scores(self, x):
+            brightness = torch.minimum(x[..., 0::2], x[..., 1::2]).mean((1, 2, 3))
+            return torch.stack([torch.full_like(brightness, 0.6), brightness], 1)
+
+    x, y = torch.full((2, 1, 28, 28), 0.5), torch.zeros(2, dtype=torch.int64)
+    pixels, pairs = (
+        arena.play(Pairs(classes=2), load("parsimonious-linf", blocks=sides, flips=()), x, y)
+        for sides in ((1,), (2, 1))
+    )
+    assert {record.status for record in pixels} == {"not_found"}
+    assert [record.distance for record in pairs] == pytest.approx([0.1, 0.1], rel=1e-3)
 
 
 def test_restarts_find_what_one_start_misses():

@@ -17,13 +17,14 @@ from arena.plugins.attacks.hop_skip_jump import HopSkipJump
 from arena.plugins.attacks.latent_descent import LatentDescent
 from arena.plugins.attacks.minimum_norm import DDN, L0FMN, L2FMN, LinfFMN
 from arena.plugins.attacks.noise import GaussianNoise, SaltAndPepper
+from arena.plugins.attacks.parsimonious import Parsimonious
 from arena.plugins.attacks.penalty import EAD, CarliniWagner
 from arena.plugins.attacks.pointwise import PointwiseL0, PointwiseL2
 from arena.plugins.attacks.square import L2Square, LinfSquare
 from arena.plugins.attacks.transfer import L2Transfer, LinfTransfer
 
 DECISION: tuple[type[Attack], ...] = (GaussianNoise, SaltAndPepper, Boundary, PointwiseL0, PointwiseL2, HopSkipJump)
-SCORE: tuple[type[Attack], ...] = (LinfSquare, L2Square)
+SCORE: tuple[type[Attack], ...] = (LinfSquare, L2Square, Parsimonious)
 TRANSFER: tuple[type[Attack], ...] = (L2Transfer, LinfTransfer)
 GRADIENT: tuple[type[Attack], ...] = (FGM, FGSM, L2BIM, BIM, MIM, L2DeepFool, LinfDeepFool)
 MODERN: tuple[type[Attack], ...] = (
