@@ -16,7 +16,7 @@ from arena.access import Target, margin
 from arena.contracts import Attack
 from arena.distances import per_row, project
 from arena.plugins.attacks.directions import scores_and_gradient, steepest
-from arena.plugins.attacks.search import smallest_epsilon, walk_back
+from arena.plugins.attacks.search import epsilon_grid, smallest_epsilon, walk_back
 from arena.record import Norm
 
 MOMENTUM = 0.25  # share of the last step kept (1 - alpha of the publication)
@@ -55,7 +55,7 @@ class APGD(Attack):
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings
-        grid = torch.linspace(0, s.max_epsilon, s.epsilons + 1, device=x.device)[1:]
+        grid = epsilon_grid(s.max_epsilon, s.epsilons, x.device)
 
         def attempt(epsilon: Tensor, index: Tensor) -> Tensor:
             fooled = torch.zeros_like(index, dtype=torch.bool)

@@ -11,7 +11,7 @@ from arena.access import Target, margin
 from arena.contracts import Attack
 from arena.distances import per_row, project
 from arena.plugins.attacks.directions import steepest, unit
-from arena.plugins.attacks.search import smallest_epsilon, walk_back
+from arena.plugins.attacks.search import epsilon_grid, smallest_epsilon, walk_back
 
 DIAGONAL = 28.0  # of the box of a 28 x 28 image
 
@@ -40,7 +40,7 @@ class GradientDescent(Attack):
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings
         clean_gradient = target.gradient(x, margin)  # the first step's at every epsilon
-        grid = torch.linspace(0, s.max_epsilon, s.epsilons + 1, device=x.device)[1:]
+        grid = epsilon_grid(s.max_epsilon, s.epsilons, x.device)
 
         def attempt(epsilon: Tensor, index: Tensor) -> Tensor:
             return self._descend(target, x[index], y[index], clean_gradient[index], epsilon, index)

@@ -12,7 +12,7 @@ from arena import settings
 from arena.access import Target
 from arena.contracts import Attack
 from arena.distances import per_row
-from arena.plugins.attacks.search import smallest_epsilon
+from arena.plugins.attacks.search import epsilon_grid, smallest_epsilon
 
 MARGIN = 1.2  # a restart searches up to that multiple of the best epsilon so far: noise is not monotone in it
 
@@ -33,7 +33,7 @@ class Noise(Attack):
         """The images x [n, ...] under a fresh draw of noise of strength epsilon [n], in (0, 1]."""
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        grid = torch.linspace(0, 1, self.settings.epsilons + 1, device=x.device)[1:]
+        grid = epsilon_grid(1, self.settings.epsilons, x.device)
         limit = torch.ones(len(x), device=x.device)
 
         def attempt(share: Tensor, index: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from arena import settings
 from arena.access import Target, margin
 from arena.contracts import Attack
-from arena.plugins.attacks.search import bisect, candidates, smallest_epsilon
+from arena.plugins.attacks.search import bisect, candidates, epsilon_grid, smallest_epsilon
 
 GRID = 20  # epsilons, up to 1, for the first corners
 BISECTIONS = 15  # between 0 and the last epsilon, for later ones
@@ -55,7 +55,7 @@ class Corners:
     def __init__(self, target: Target, x: Tensor, y: Tensor) -> None:
         self.target, self.x, self.y = target, x, y
         self.up = torch.zeros_like(x.flatten(1), dtype=torch.bool)
-        grid = torch.linspace(0, 1, GRID + 1, device=x.device)[1:]
+        grid = epsilon_grid(1, GRID, x.device)
         self.epsilon = smallest_epsilon(self._fools, grid, len(x), bisections=0).clamp(max=1)
 
     def climb(self, side: int, rounds: int) -> None:

@@ -13,7 +13,7 @@ from arena import settings
 from arena.access import Target
 from arena.contracts import Attack
 from arena.plugins.attacks.noise import salt_and_pepper
-from arena.plugins.attacks.search import bisect, smallest_epsilon
+from arena.plugins.attacks.search import bisect, epsilon_grid, smallest_epsilon
 from arena.plugins.attacks.starts import nearest_other
 
 
@@ -85,7 +85,7 @@ class Walk:
         def attempt(epsilon: Tensor, rows: Tensor) -> Tensor:
             return self._take(rows, salt_and_pepper(self.clean[rows], epsilon, self.rng))
 
-        grid = torch.linspace(0, 1, epsilons + 1, device=x.device)[1:]
+        grid = epsilon_grid(1, epsilons, x.device)
         found = smallest_epsilon(attempt, grid, len(self.index), bisections=0).isfinite()
         self.image = torch.where(found[:, None], self.image, nearest_other(x, y).flatten(1)[self.index])
 

@@ -16,6 +16,11 @@ WALK_BACK = 10  # bisections: to a thousandth of the distance
 HAIR = 1e-3  # of the distance
 
 
+def epsilon_grid(end: float, number: int, device: torch.device) -> Tensor:
+    """Epsilons [number], evenly spaced, the last one `end`; without 0."""
+    return torch.linspace(0, end, number + 1, device=device)[1:]
+
+
 def smallest_epsilon(attempt: Attempt, epsilons: Tensor, samples: int, bisections: int) -> Tensor:
     """Smallest epsilon [samples] that was seen to fool, infinity where none did.
 

@@ -17,7 +17,7 @@ from arena.models.cnn import CNN
 from arena.models.weights import ZOO, load_weights
 from arena.plugins.attacks.directions import steepest, unit
 from arena.plugins.attacks.gradient_descent import BIM
-from arena.plugins.attacks.search import candidates, smallest_epsilon
+from arena.plugins.attacks.search import candidates, epsilon_grid, smallest_epsilon
 
 MAPS = (32, 32, 64, 10)  # of the released substitute
 
@@ -78,7 +78,7 @@ class Transfer(Attack):
     def _search(self, target: Target, x: Tensor, y: Tensor, perturbation: Tensor) -> None:
         """Ask the target about images at growing distances from x [B, ...] along perturbations [B, ...]."""
         s = self.settings
-        grid = torch.linspace(0, s.max_epsilon, s.epsilons + 1, device=x.device)[1:]
+        grid = epsilon_grid(s.max_epsilon, s.epsilons, x.device)
         direction = unit(perturbation, order=torch.inf if self.norm == "linf" else 2)
 
         def attempt(epsilon: Tensor, index: Tensor) -> Tensor:
