@@ -30,7 +30,7 @@ sanitize: $(INSTALLED)  ## the kernels' tests under the address and undefined-be
 	CMAKE_ARGS=-DARENA_SANITIZE=ON $(BIN)/python -m pip install --quiet --upgrade --no-deps --target build/sanitize .
 	LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONPATH=build/sanitize \
-		$(BIN)/pytest tests/test_kernels.py tests/test_kernels_contract.py -k "not memory and not 8000"
+		$(BIN)/pytest tests/kernels/test_kernels.py tests/kernels/test_kernels_contract.py -k "not memory and not 8000"
 
 # On a machine with a GPU. Installs nothing: $(PYTHON) has torch, pybind11, pytest and hypothesis (make gpu-check
 # PYTHON=.venv/bin/python where there is a venv), nvcc, cmake and ninja are on PATH, and so is compute-sanitizer, without
@@ -45,11 +45,11 @@ gpu-check:  ## builds with CUDA, every test of the kernels, compute-sanitizer, t
 	cmake -S . -B build/gpu -G Ninja -DARENA_CUDA=1 -Dpybind11_DIR="$$($(PYTHON) -m pybind11 --cmakedir)" \
 		-DPython_EXECUTABLE="$$(command -v $(PYTHON))" -DCMAKE_INSTALL_PREFIX=$(CURDIR)/arena
 	cmake --build build/gpu --target install
-	$(PYTHON) -m pytest --noconftest -rs tests/test_kernels.py tests/test_kernels_contract.py
-	$(PYTHON) -m pytest --noconftest -rs -m '' tests/test_cuda.py
+	$(PYTHON) -m pytest --noconftest -rs tests/kernels/test_kernels.py tests/kernels/test_kernels_contract.py
+	$(PYTHON) -m pytest --noconftest -rs -m '' tests/kernels/test_cuda.py
 	if command -v compute-sanitizer; then for tool in 'memcheck --report-api-errors no' racecheck; do \
 		compute-sanitizer --tool $$tool --error-exitcode 1 \
-		$(PYTHON) -m pytest --noconftest tests/test_kernels.py -k '$(SMALL)' || exit 1; done; \
+		$(PYTHON) -m pytest --noconftest tests/kernels/test_kernels.py -k '$(SMALL)' || exit 1; done; \
 	else echo "no compute-sanitizer on PATH: memcheck and racecheck left out"; fi
 	$(PYTHON) benchmarks/kernels_cuda.py
 

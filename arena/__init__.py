@@ -9,18 +9,18 @@ from importlib import import_module
 from typing import Any
 
 _EXPORTS = {
-    "Attack": "contracts",
-    "Defense": "contracts",
-    "Settings": "settings",
-    "hookimpl": "contracts",
-    "Target": "access",
-    "Record": "record",
-    "Status": "record",
-    "load_attack": "registry",
-    "load_defense": "registry",
+    "Attack": "interface.contracts",
+    "Defense": "interface.contracts",
+    "Settings": "interface.settings",
+    "hookimpl": "interface.contracts",
+    "Target": "target.target",
+    "Record": "interface.results",
+    "Status": "interface.results",
+    "load_attack": "interface.registry",
+    "load_defense": "interface.registry",
     "load_data": "data",
-    "play": "match",
-    "open_store": "store",
+    "play": "evaluation.referee",
+    "open_store": "store.store",
     "UserError": "errors",
 }
 

@@ -13,11 +13,11 @@ import torch
 
 from arena import data
 from arena.errors import UserError
+from arena.interface.registry import registry
 from arena.models.weights import ZOO
-from arena.registry import registry
 
 
-class Finding(NamedTuple):
+class Diagnosis(NamedTuple):
     """One line of the diagnosis; `sound` is False for what must be mended."""
 
     about: str
@@ -25,9 +25,9 @@ class Finding(NamedTuple):
     sound: bool = True
 
 
-def examine() -> list[Finding]:
+def examine() -> list[Diagnosis]:
     """Versions, kernels, GPU, data set, shipped weights and plugins of this installation. Changes nothing."""
-    return [Finding("versions", _versions()), _kernels(), Finding("gpu", _gpu()), _data(), *_weights(), *_plugins()]
+    return [Diagnosis("versions", _versions()), _kernels(), Diagnosis("gpu", _gpu()), _data(), *_weights(), *_plugins()]
 
 
 def _versions() -> str:
@@ -37,14 +37,14 @@ def _versions() -> str:
     )
 
 
-def _kernels() -> Finding:
+def _kernels() -> Diagnosis:
     try:
         from arena import _native
         from arena.kernels import cuda
     except ImportError as failure:
-        return Finding("kernels", f"arena._native cannot be loaded ({failure}): install arena again with g++", False)
+        return Diagnosis("kernels", f"arena._native cannot be loaded ({failure}): install arena again with g++", False)
     code = "with" if cuda.built else "without"
-    return Finding("kernels", f"{_native.instruction_set()}, {torch.get_num_threads()} threads, {code} CUDA code")
+    return Diagnosis("kernels", f"{_native.instruction_set()}, {torch.get_num_threads()} threads, {code} CUDA code")
 
 
 def _gpu() -> str:
@@ -53,27 +53,27 @@ def _gpu() -> str:
     return ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
 
 
-def _data() -> Finding:
+def _data() -> Diagnosis:
     try:
-        return Finding("mnist", f"{data.verify('mnist')}, all hashes agree")
+        return Diagnosis("mnist", f"{data.verify('mnist')}, all hashes agree")
     except UserError as failure:
-        return Finding("mnist", str(failure), False)
+        return Diagnosis("mnist", str(failure), False)
 
 
-def _weights() -> Iterator[Finding]:
+def _weights() -> Iterator[Diagnosis]:
     cards = [json.loads(card.read_bytes()) for card in sorted(ZOO.glob("*.json"))]
     damaged = []
     for card in cards:
         file = ZOO / f"{card['name']}.safetensors"
         found = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
         damaged += [card["name"]] if found != card["sha256"] else []
-    yield Finding("weights", f"those of {len(cards) - len(damaged)} models are as shipped")
+    yield Diagnosis("weights", f"those of {len(cards) - len(damaged)} models are as shipped")
     if damaged:
-        yield Finding("weights", f"{', '.join(damaged)}: not those of the model card: install arena again", False)
+        yield Diagnosis("weights", f"{', '.join(damaged)}: not those of the model card: install arena again", False)
 
 
-def _plugins() -> Iterator[Finding]:
+def _plugins() -> Iterator[Diagnosis]:
     found = registry()
-    yield Finding("plugins", f"{len(found.names('defense'))} defenses, {len(found.names('attack'))} attacks")
+    yield Diagnosis("plugins", f"{len(found.names('defense'))} defenses, {len(found.names('attack'))} attacks")
     for problem in found.problems:
-        yield Finding("plugins", f"{problem.package}: {problem.reason}", False)
+        yield Diagnosis("plugins", f"{problem.package}: {problem.reason}", False)

@@ -12,7 +12,7 @@ class PluginError(Exception):
 
 
 class AccessDenied(PluginError):
-    """An attack asked its target for more than it declared in `needs`."""
+    """An attack asked its target for more than it declared in `access`."""
 
 
 class BudgetExhausted(PluginError):

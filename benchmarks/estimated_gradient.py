@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from arena.data import load_data
+from arena.interface.registry import load_defense
 from arena.kernels.ops import bank_sweep, latent_bank, latent_descent
 from arena.models.analysis_by_synthesis import draw_latents
 from arena.models.cnn import Binarize
-from arena.registry import load_defense
 
 SAMPLE = 0
 STEPS = (0.01, 0.6)  # of the differences, as the attacks `-ge` take them

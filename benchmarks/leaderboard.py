@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 from sqlalchemy import create_engine, insert
 
-from arena import schema
-from arena.record import NORMS, Identity, Norm, Status
-from arena.store import Store, open_store
+from arena.geometry.norms import NORMS, Norm
+from arena.interface.results import Identity, Status
+from arena.store import schema
+from arena.store.store import Store, open_store
 
 DEFENSES = 6
 ATTACKS: tuple[Norm, ...] = ("l2",) * 8 + ("linf",) * 7 + ("l0",) * 2  # Table 1, "All" and "-exact" left out
@@ -70,7 +71,7 @@ def fill(file: Path, samples: int) -> int:
 
 def _matches(store: Store, tournament_id: int) -> Iterator[int]:
     attacks = [
-        (store.attack_id(Identity(f"attack-{i}", f"attack {i}", "benchmark", "0", norm=norm, needs="score")), norm)
+        (store.attack_id(Identity(f"attack-{i}", f"attack {i}", "benchmark", "0", norm=norm, access="score")), norm)
         for i, norm in enumerate(ATTACKS)
     ]
     for i in range(DEFENSES):

@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 import torch
 
-from arena.access import Target
 from arena.data import load_data
-from arena.ledger import Ledger
-from arena.registry import load_defense
+from arena.interface.registry import load_defense
+from arena.target.query_log import QueryLog
+from arena.target.target import Target
 
 BATCH = 100
 ROUNDS = 200
@@ -41,8 +41,8 @@ def main() -> None:
 
 def fresh_target(defense, x, labels, norm) -> Callable[[], object]:
     """A query on a target that remembers nothing yet."""
-    ledger = Ledger(x, labels, norm)
-    return lambda: Target(defense, ledger, "score").scores(x)
+    query_log = QueryLog(x, labels, norm)
+    return lambda: Target(defense, query_log, "score").scores(x)
 
 
 def paired(plain: Callable[[], object], prepare: Callable[[], Callable[[], object]]) -> tuple[float, float]:
@@ -50,7 +50,7 @@ def paired(plain: Callable[[], object], prepare: Callable[[], Callable[[], objec
     times: tuple[list[float], list[float]] = ([], [])
     for round_ in range(ROUNDS):
         for which in (0, 1) if round_ % 2 else (1, 0):  # neither is always the one that finds the caches warm
-            counted = prepare()  # a ledger is made, and kept, for both: it takes memory and the processor's caches
+            counted = prepare()  # a query_log is made, and kept, for both: it takes memory and the processor's caches
             call = counted if which else plain
             started = time.perf_counter()
             call()

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from arena.record import NORMS, Identity, Record, Status
+from arena.geometry.norms import NORMS
+from arena.interface.results import Identity, Record, Status
 
 MNIST = {"dataset": "mnist", "split": "test", "data_hash": "5eed", "chunk": 10}
 

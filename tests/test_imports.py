@@ -1,93 +1,82 @@
-"""Imports follow the flow of data (docs/design.md) and never point back, lazy ones included."""
+"""Imports follow the flow of data (docs/design.md) and never point back, lazy ones included.
+
+The rule comes from the folders: what a file imports counts for its package. Imports that only annotations need
+(`if TYPE_CHECKING`) are never executed and do not count.
+"""
 
 import ast
 from graphlib import TopologicalSorter
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
-import arena
+PACKAGE = ROOT / "arena"
 
-ROOT = Path(arena.__file__).parent
 
-PLUGINS, COMMAND_LINE = {"plugins"}, {"cli"}
-PLAYING = {
-    "access",
-    "contracts",
-    "distal",
-    "foolbox_model",
-    "gradients",
-    "ledger",
-    "match",
-    "registry",
-    "testing",
-    "worker",
-}
-BOUNDING = {"bounds", "halfspaces", "prototypes"}
-RUNNING = {"config", "executors", "tournament"}
-STORING = {"blobs", "bound_rows", "database", "distal_rows", "migrations", "schema", "store", "views"}
-SHOWING = {"curves", "figures", "formats", "leaderboard", "published", "ranking", "rendering", "report", "table1"}
+def modules():
+    """Every module of the package by its dotted name below `arena`."""
+    found = {}
+    for file in PACKAGE.rglob("*.py"):
+        parts = file.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if name:
+            found[name] = file
+    return found
 
-FORBIDDEN = {
-    "the core knows no plugin and no command": (
-        PLAYING | BOUNDING | RUNNING | STORING | SHOWING,
-        PLUGINS | COMMAND_LINE,
-    ),
-    "who plays knows neither the plan nor the store": (PLAYING - {"worker"} | BOUNDING, RUNNING | STORING | SHOWING),
-    "the store knows neither who plays nor the plan": (STORING | SHOWING, PLAYING | RUNNING),
-    "plugins see contracts, not the referee or the store": (
-        PLUGINS,
-        {"match", "worker"} | RUNNING | STORING | SHOWING | COMMAND_LINE,
-    ),
-}
+
+MODULES = modules()
+
+
+def executed(tree):
+    """The nodes of a tree without the blocks that only type checkers see."""
+    for child in ast.iter_child_nodes(tree):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield child
+            yield from executed(child)
 
 
 def imports_of(file):
-    """The arena modules (first name below `arena`) that a file imports, anywhere in it."""
+    """The modules of the package that a file imports, anywhere in it."""
     found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in executed(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        found |= {name.split(".")[1] for name in names if name.startswith("arena.")}
-    return found
+        for name in names:
+            if name.startswith("arena."):
+                name = name.removeprefix("arena.")
+                found.add(name if name in MODULES else name.rpartition(".")[0])
+    return found & MODULES.keys()
 
 
-def graph():
-    edges = {}
-    for file in ROOT.rglob("*.py"):
-        module = file.relative_to(ROOT).with_suffix("").parts[0]
-        if module != "__init__":
-            edges.setdefault(module, set()).update(imports_of(file) - {module})
-    return edges
+def package_of(module):
+    return module.partition(".")[0]
 
 
-def checked_only_for_types():
-    """contracts names Target in annotations only, and so on: TYPE_CHECKING imports are no dependencies."""
-    found = set()
-    for file in ROOT.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-                module = file.relative_to(ROOT).with_suffix("").parts[0]
-                for child in ast.walk(node):
-                    if isinstance(child, ast.ImportFrom) and (child.module or "").startswith("arena."):
-                        found.add((module, child.module.split(".")[1]))
-    return found
+BY_MODULE = {name: imports_of(file) - {name} for name, file in MODULES.items()}
+BY_PACKAGE = {}
+for name, used in BY_MODULE.items():
+    BY_PACKAGE.setdefault(package_of(name), set()).update({package_of(other) for other in used} - {package_of(name)})
 
 
-def test_there_is_no_cycle():
-    types_only = checked_only_for_types()
-    edges = {name: {other for other in used if (name, other) not in types_only} for name, used in graph().items()}
-    TopologicalSorter(edges).prepare()  # raises CycleError, which names the cycle
+def test_packages_form_no_cycle():
+    TopologicalSorter(BY_PACKAGE).prepare()  # raises CycleError, which names the cycle
 
 
-@pytest.mark.parametrize("rule", FORBIDDEN)
-def test_no_import_points_back(rule):
-    sources, targets = FORBIDDEN[rule]
-    edges, types_only = graph(), checked_only_for_types()
-    assert sources <= edges.keys() and targets <= edges.keys()
-    offences = {(a, b) for a in sources for b in edges[a] & targets} - types_only
-    assert offences == set()
+@pytest.mark.parametrize("package", ["cli", "plugins"])
+def test_nothing_imports_the_commands_or_a_plugin(package):
+    assert {name for name, used in BY_PACKAGE.items() if package in used} == set()
+
+
+def test_what_is_measured_does_not_depend_on_where_it_is_kept_or_shown():
+    before = {"interface", "geometry", "target", "toolbox", "data", "kernels", "models", "plugins"}
+    after = {"tournament", "store", "reporting"}
+    assert {(name, other) for name in before for other in BY_PACKAGE[name] & after} == set()
+
+
+def test_what_is_kept_and_shown_does_not_depend_on_how_it_was_played():
+    played = {"target", "evaluation", "tournament", "plugins"}
+    assert {(name, other) for name in ("store", "reporting") for other in BY_PACKAGE[name] & played} == set()

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import arena
-from arena import bound_rows
 from arena.data import data_hash
-from arena.store import open_store
+from arena.store import bounds as bound_rows
+from arena.store.store import open_store
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

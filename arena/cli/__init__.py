@@ -17,7 +17,7 @@ from arena.cli.report import report
 from arena.cli.table1 import table1
 from arena.environment import default_db, wants_traceback
 from arena.errors import UserError
-from arena.record import NORMS
+from arena.geometry.norms import NORMS
 
 FORMATS = ("table", "json", "csv", "markdown", "latex")
 
@@ -49,7 +49,7 @@ def run(
     Exit code 0: all played; 1: some units failed, they are listed; 2: bad usage or settings.
     """
     from arena.cli.run import run_tournament, say_preset
-    from arena.config import default_file, load_config
+    from arena.tournament.config import default_file, load_config
 
     names = {kind: options[kind] or None for kind in ("defenses", "attacks")}
     how = {key: options[key] for key in ("db", "device", "workers")}
@@ -73,8 +73,8 @@ def leaderboard(db: str | None, norm: Any, by: Any, cross_norm: bool, curve: boo
     --by attack ranks the attacks on each defense: optimality, samples that only it broke, queries and seconds. JSON by
     match has the curve of distance against queries whole.
     """
-    from arena.formats import render
-    from arena.store import open_store
+    from arena.reporting.columns import render
+    from arena.store.store import open_store
 
     with closing(open_store(db or default_db(), create=False)) as store:
         curves = curve or (form == "json" and by == "match")
@@ -85,8 +85,8 @@ def leaderboard(db: str | None, norm: Any, by: Any, cross_norm: bool, curve: boo
 @db_option
 def verify(db: str | None) -> int:
     """Check every adversarial and misclassified sample again, from its bytes. Exit code 1 if one does not hold."""
-    from arena.store import open_store
-    from arena.verify import verify_store
+    from arena.evaluation.verify import verify_store
+    from arena.store.store import open_store
 
     with closing(open_store(db or default_db(), create=False)) as store:
         report = verify_store(store)
@@ -122,7 +122,7 @@ def check_plugin(name: str, factor: float | None) -> int:
 @click.argument("name")
 def new_plugin(name: str) -> None:
     """Write an installable attack package into the folder arena-attack-NAME."""
-    from arena.scaffold import new_plugin
+    from arena.testing.scaffold import new_plugin
 
     folder = new_plugin(name, Path.cwd())
     print(f"wrote {folder}; next: pip install -e {folder.name} && arena plugins check {name}")
@@ -190,7 +190,7 @@ def import_(name: str, source: Path, out: Path, **options: Any) -> None:
 
     For abs and binary-abs SOURCE may be the folder of the authors' released checkpoints.
     """
-    from arena.importer import import_weights
+    from arena.models.importer import import_weights
 
     _describe(import_weights(name, source, out=out, **options), out)
 

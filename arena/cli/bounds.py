@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from arena.errors import UserError
-from arena.record import NORMS
+from arena.geometry.norms import NORMS
 
 if TYPE_CHECKING:
     from rich.console import Console
     from torch import Tensor
 
-    from arena.bound_rows import Series
-    from arena.config import Config
-    from arena.contracts import Defense
-    from arena.record import Norm
-    from arena.store import Store
+    from arena.geometry.norms import Norm
+    from arena.interface.contracts import Defense
+    from arena.store.bounds import Series
+    from arena.store.store import Store
+    from arena.tournament.config import Config
 
 BATCH = 20  # samples computed, and committed, at once
 
@@ -54,9 +54,9 @@ def bounds(
     """
     from rich.console import Console
 
-    from arena.config import load_config
-    from arena.registry import registry
-    from arena.store import open_store
+    from arena.interface.registry import registry
+    from arena.store.store import open_store
+    from arena.tournament.config import load_config
 
     chosen = {"defenses": defenses or None, "samples": options["samples"]}
     settings = load_config(config, preset, tournament=chosen, run={"db": options["db"]})
@@ -79,10 +79,10 @@ def _compute(
     config: Config, store: Store, name: str, norm: Norm | None, seeds: int, console: Console
 ) -> Iterator[_Column]:
     """Compute what the store does not have of one defense."""
-    from arena import bound_rows
-    from arena.bounds import KINDS
     from arena.data import data_hash, load_data
-    from arena.registry import load_defense
+    from arena.evaluation.bounds import KINDS
+    from arena.interface.registry import load_defense
+    from arena.store import bounds as bound_rows
 
     section, played = config.for_defense(name), config.tournament
     with console.status(f"{name}: loading"):
@@ -106,7 +106,8 @@ def _complete(store: Store, series: Series, defense: Defense, x: Tensor, y: Tens
     """Compute and commit, batch by batch, the samples that a series lacks; returns its bounds of them all."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from arena import bound_rows, bounds
+    from arena.evaluation import bounds
+    from arena.store import bounds as bound_rows
 
     known = bound_rows.read(store, series)
     missing = [sample for sample in range(len(x)) if sample not in known]
@@ -132,7 +133,7 @@ def _show(columns: list[_Column]) -> None:
 
     from rich.text import Text
 
-    from arena.rendering import NORM_NAMES, empty_table, printed, screen
+    from arena.reporting.text import NORM_NAMES, empty_table, printed, screen
 
     def summary(statistic: Callable[[list[float]], float], values: list[list[float]]) -> str:
         of_seeds = [statistic(of_seed) for of_seed in values]

@@ -14,9 +14,9 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from arena.config import Config
-    from arena.record import Distal
-    from arena.store import Store
+    from arena.interface.results import Distal
+    from arena.store.store import Store
+    from arena.tournament.config import Config
 
 
 @click.command()
@@ -43,10 +43,10 @@ def distal(
     """
     from rich.console import Console
 
-    from arena import distal_rows
-    from arena.config import load_config
-    from arena.registry import registry
-    from arena.store import open_store
+    from arena.interface.registry import registry
+    from arena.store import distals as distal_rows
+    from arena.store.store import open_store
+    from arena.tournament.config import load_config
 
     chosen = {"defenses": defenses or None, "seed": options["seed"]}
     settings = load_config(config, preset, tournament=chosen, run={"db": options["db"]})
@@ -73,8 +73,9 @@ def _ascend(config: Config, store: Store, name: str, estimated: bool, steps: int
     """Ascend for the classes that the store does not have, and commit each as it ends."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from arena import distal, distal_rows
-    from arena.registry import load_defense
+    from arena.evaluation import distal
+    from arena.interface.registry import load_defense
+    from arena.store import distals as distal_rows
 
     section, seed, steps = config.for_defense(name), config.tournament.seed, steps or distal.STEPS
     with console.status(f"{name}: loading"):

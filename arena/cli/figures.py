@@ -17,8 +17,8 @@ from arena.environment import default_db
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which samples galleries show.")
 def figures(db: str | None, out: Path, form: str, seed: int) -> None:
     """Draw the paper's figures, and distance against queries, from what the store has."""
-    from arena.figures import write_figures
-    from arena.store import open_store
+    from arena.reporting.figures import write_figures
+    from arena.store.store import open_store
 
     formats = ("png", "svg") if form == "both" else (form,)
     with closing(open_store(db or default_db(), create=False)) as store:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.table import Table
 
-from arena.registry import registry
+from arena.interface.registry import registry
 
 
 def list_plugins(form: str) -> None:
@@ -20,7 +20,7 @@ def list_plugins(form: str) -> None:
             "kind": plugin.kind,
             "name": plugin.name,
             "norm": getattr(plugin.cls, "norm", None),
-            "access": plugin.cls.needs if plugin.kind == "attack" else f"gradient: {plugin.cls.gradient}",
+            "access": plugin.cls.access if plugin.kind == "attack" else f"gradient: {plugin.cls.gradient}",
             "package": plugin.package,
             "version": plugin.version,
         }

@@ -21,8 +21,8 @@ from arena.environment import default_db
 )
 def report(db: str | None, out: Path) -> None:
     """Write everything that the store knows into one HTML page that needs no network."""
-    from arena.report import write_report
-    from arena.store import open_store
+    from arena.reporting.html import write_report
+    from arena.store.store import open_store
 
     with closing(open_store(db or default_db(), create=False)) as store:
         size = write_report(store, out)

@@ -10,13 +10,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from arena import tournament
-from arena.config import Config, describe_preset
-from arena.executors import Workers, worker_count
-from arena.formats import render
-from arena.store import Store, open_store
-from arena.tournament import Failure, Plan
-from arena.worker import Unit
+from arena.reporting.columns import render
+from arena.store.store import Store, open_store
+from arena.tournament import plan as tournament
+from arena.tournament.config import Config, describe_preset
+from arena.tournament.executors.local import Workers, worker_count
+from arena.tournament.plan import Failure, Plan
+from arena.tournament.worker import Unit
 
 
 def run_tournament(config: Config, quiet: bool) -> int:

@@ -25,8 +25,8 @@ def table1(db: str | None, compare: bool, form: Any) -> None:
 
     The "All" rows are minima sample by sample: over the paper's attacks, then over everything that was played.
     """
-    from arena.store import open_store
-    from arena.table1 import entries, render
+    from arena.reporting.table1 import entries, render
+    from arena.store.store import open_store
 
     with closing(open_store(db or default_db(), create=False)) as store:
         print(render(entries(store), form, compare))

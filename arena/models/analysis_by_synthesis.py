@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from arena import settings
+from arena.interface import settings
 from arena.kernels.decoder import LATENT, PIXELS, Decoder
 from arena.kernels.ops import bank_sweep, latent_bank, latent_descent, latent_sweep
 from arena.kernels.policy import choose, free_memory

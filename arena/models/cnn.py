@@ -14,7 +14,7 @@ STRIDES = (1, 2, 2, 1)
 MAPS = (20, 70, 256, 10)
 
 
-class CNN(nn.Sequential):
+class ConvolutionalNetwork(nn.Sequential):
     """Four convolutions without padding, 28 -> 24 -> 11 -> 5 -> 1; batch norm and ELU after all but the last.
 
     Maps x, float32 [B, 1, 28, 28] in [0, 1], to logits [B, maps[-1]].

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from torch import nn
 
 
-class Madry(nn.Sequential):
+class MadryNetwork(nn.Sequential):
     """Two convolutions with pooling, two fully connected layers (paper, appendix A.5; the MNIST challenge's network).
 
     Maps x, float32 [B, 1, 28, 28] in [0, 1], to logits [B, 10].

@@ -13,7 +13,7 @@ _CLOSE = 0.5  # radius up to which a batch has few candidates in common
 _ROUNDING = 1e-3  # more than float32 can err in a rank
 
 
-class Pool(NamedTuple):
+class Candidates(NamedTuple):
     """Prototypes sorted by class."""
 
     images: Tensor  # [N, 784]
@@ -21,7 +21,7 @@ class Pool(NamedTuple):
     sizes: list[int]  # number of prototypes of each class
 
 
-class NearestNeighbor(nn.Module):
+class NearestNeighborModel(nn.Module):
     """logit_c = - min over the prototypes s of class c of ||x - s||_2 (paper, appendix A.5).
 
     Candidates are ranked by a matrix product, then the distance to the best is computed by subtraction: the
@@ -79,10 +79,10 @@ class NearestNeighbor(nn.Module):
             yield self._offsets_from(pool, rows, self._ranks(rows, pool))
 
     @property
-    def _all(self) -> Pool:
-        return Pool(self.prototypes, self.half_norms, self.sizes)
+    def _all(self) -> Candidates:
+        return Candidates(self.prototypes, self.half_norms, self.sizes)
 
-    def _near(self, center: Tensor, radius: Tensor) -> Pool:
+    def _near(self, center: Tensor, radius: Tensor) -> Candidates:
         """The prototypes that can be the nearest of their class to an image within `radius` of `center` [784].
 
         By the triangle inequality these are at most 2 radius farther from the center than the nearest, d away:
@@ -93,15 +93,15 @@ class NearestNeighbor(nn.Module):
         slack = 2 * radius * (d + radius) + _ROUNDING
         near = [rank[0] <= rank.min() + more for rank, more in zip(ranks, slack, strict=True)]
         kept = torch.cat(near).nonzero()[:, 0]
-        return Pool(self.prototypes[kept], self.half_norms[kept], [int(of_class.sum()) for of_class in near])
+        return Candidates(self.prototypes[kept], self.half_norms[kept], [int(of_class.sum()) for of_class in near])
 
-    def _offsets_from(self, pool: Pool, x: Tensor, ranks: Sequence[Tensor]) -> Tensor:
+    def _offsets_from(self, pool: Candidates, x: Tensor, ranks: Sequence[Tensor]) -> Tensor:
         """The images x [B, 784] less the prototype of each class that ranks least: [B, classes, 784]."""
         sizes = torch.tensor(pool.sizes, device=x.device)
         nearest = torch.stack([of_class.argmin(dim=1) for of_class in ranks], dim=1)
         return x.unsqueeze(1) - pool.images[sizes.cumsum(0) - sizes + nearest]
 
-    def _ranks(self, x: Tensor, pool: Pool) -> Sequence[Tensor]:
+    def _ranks(self, x: Tensor, pool: Candidates) -> Sequence[Tensor]:
         """For each class [B, prototypes of the class]: ||x - s||^2 / 2 up to a term that s is not in.
 
         With m the mean: ||x - s||^2 / 2 = ||s - m||^2 / 2 - (x - m).s + (terms without s). Small numbers keep digits.

@@ -16,18 +16,18 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from arena.confidence import calibrate
 from arena.data import data_hash, load_data
-from arena.devices import resolve_device
 from arena.errors import UserError
 from arena.files import write_atomically
+from arena.interface.calibration import calibrate
+from arena.interface.devices import resolve_device
+from arena.interface.settings import did_you_mean
 from arena.models.analysis_by_synthesis import AnalysisBySynthesis, Inference, InferenceSettings
 from arena.models.cnn import Binarize
-from arena.models.nearest_neighbor import NearestNeighbor
+from arena.models.nearest_neighbor import NearestNeighborModel
 from arena.models.recipes import RECIPES, Recipe
 from arena.models.scaling import line_search
 from arena.models.weights import ModelCard, load_weights, save_weights
-from arena.settings import did_you_mean
 
 NAMES = (*RECIPES, "binary-abs", "nearest-neighbor")
 SPLITS = ("train", "test")
@@ -190,7 +190,7 @@ def _scale_autoencoders(out: Path, device: str) -> ModelCard:
 def _describe_nearest_neighbor(out: Path, device: str) -> ModelCard:
     x, y = load_data("mnist", "train")
     recipe = {"prototypes": len(x), "distance": "l2"}
-    scores = logits(NearestNeighbor(x, y).to(device), load_data("mnist", "test")[0], device)
+    scores = logits(NearestNeighborModel(x, y).to(device), load_data("mnist", "test")[0], device)
     card = _card({"test": scores}, name="nearest-neighbor", recipe=recipe, seed=None, torch=str(torch.__version__))
     card.save(out / "nearest-neighbor.json")
     return card

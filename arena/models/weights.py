@@ -15,9 +15,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from arena.confidence import Calibration
 from arena.errors import UserError
 from arena.files import write_atomically
+from arena.interface.calibration import Calibration
 
 ZOO = Path(__file__).parent / "zoo"  # the weights that the package ships
 

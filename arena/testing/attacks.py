@@ -15,11 +15,11 @@ import numpy
 import torch
 from torch import Tensor
 
-from arena.access import Target
-from arena.contracts import ACCESS_LEVELS, Attack
 from arena.errors import AccessDenied, BudgetExhausted
-from arena.match import play
-from arena.record import NORMS
+from arena.evaluation.referee import play
+from arena.geometry.norms import NORMS
+from arena.interface.contracts import ACCESS_LEVELS, Attack
+from arena.target.target import Target
 from arena.testing.linear import LinearDefense
 from arena.testing.prototypes import ExactLinearDefense, LinearPrototypes
 from arena.testing.report import Report, describe
@@ -144,18 +144,18 @@ def _declared(report: Report, attack: Attack | type[Attack], defense: LinearDefe
         return None
     faults = [
         f"{key} = {getattr(ready, key, None)!r} must be one of {', '.join(known)}"
-        for key, known in (("norm", NORMS), ("needs", ACCESS_LEVELS))
+        for key, known in (("norm", NORMS), ("access", ACCESS_LEVELS))
         if getattr(ready, key, None) not in known
     ]
     if not faults and not ready.applies_to(type(defense)):
         faults = [f"it does not apply to the {defense.name} defense: pass defense=, one that it applies to"]
-    report.add("declaration", not faults, "; ".join(faults) or f"minimises {ready.norm}, needs {ready.needs} access")
+    report.add("declaration", not faults, "; ".join(faults) or f"minimises {ready.norm}, needs {ready.access} access")
     return None if faults else ready
 
 
 def _ran(report: Report, trial: _Trial, attack: Attack) -> bool:
     if trial.failure is None:
-        return report.add("access", True, f"needs = {attack.needs!r} is enough")
+        return report.add("access", True, f"access = {attack.access!r} is enough")
     if isinstance(trial.failure, AccessDenied):
         return report.add("access", False, str(trial.failure))
     return report.add("runs", False, describe(trial.failure))

@@ -9,9 +9,9 @@ import numpy
 import torch
 from torch import Tensor
 
-from arena.access import check_scores, checked_scores
-from arena.contracts import Defense, Gradient
-from arena.distances import per_row
+from arena.geometry.distances import per_row
+from arena.interface.contracts import Defense, Gradient
+from arena.target.logits import check_scores, checked_scores
 from arena.testing.linear import LinearDefense
 from arena.testing.report import Report
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from arena.errors import UserError
-from arena.registry import load_attack, load_defense, registry
-from arena.settings import did_you_mean
+from arena.interface.registry import load_attack, load_defense, registry
+from arena.interface.settings import did_you_mean
 from arena.testing.attacks import check_attack
 from arena.testing.defenses import check_defense
 from arena.testing.report import Report

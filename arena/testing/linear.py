@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena.contracts import Defense, Gradient
-from arena.halfspaces import cross, cross_by_flips
-from arena.record import Norm
-from arena.settings import Settings
+from arena.geometry.halfspaces import project, project_by_flips
+from arena.geometry.norms import Norm
+from arena.interface.contracts import Defense, Gradient
+from arena.interface.settings import Settings
 
 PIXELS = 28 * 28
 INK, CONTRAST = 0.2, 0.1  # share of inked pixels, and how far it leans towards the class: distances like MNIST's
@@ -39,7 +39,7 @@ class LinearDefense(Defense):
         self.matrix = 0.25 * torch.randn(self.settings.classes, PIXELS, generator=rng).to(self.device)
 
     def scores(self, x: Tensor) -> Tensor:
-        return self._seen(x).flatten(1) @ self.matrix.T
+        return self._input(x).flatten(1) @ self.matrix.T
 
     def sample_images(self, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Images [n, 1, 28, 28] in [0, 1], mostly zeros as MNIST's, and the labels [n] that this defense gives them.
@@ -60,21 +60,21 @@ class LinearDefense(Defense):
         It is an infimum: an image at exactly this distance lies on the boundary. Infinity where no image of the box
         is of another class. Minimum over the other classes, each a linear problem (minimise ||d||, w . d >= gap).
         """
-        seen = self._seen(x).flatten(1).double()
+        input = self._input(x).flatten(1).double()
         matrix = self.matrix.double()
-        scores = seen @ matrix.T
+        scores = input @ matrix.T
         label = scores.argmax(1, keepdim=True)
         gap = scores.gather(1, label) - scores  # [B, classes]
         slope = matrix - matrix[label]  # [B, classes, pixels]: how each pixel closes the gap to each class
         distances = self._boundary(norm, x.flatten(1).double()[:, None], slope, gap)
         return distances.scatter(1, label, torch.inf).amin(1)
 
-    def _seen(self, x: Tensor) -> Tensor:
+    def _input(self, x: Tensor) -> Tensor:
         return x
 
     def _boundary(self, norm: Norm, x: Tensor, slope: Tensor, gap: Tensor) -> Tensor:
         """Minimal distances [B, classes] for pixels x [B, 1, P], slope [B, classes, P] and gap [B, classes]."""
-        distance = cross(norm, x, slope, gap).distance
+        distance = project(norm, x, slope, gap).distance
         return distance.ceil() if norm == "l0" else distance
 
 
@@ -89,9 +89,9 @@ class BinaryLinearDefense(LinearDefense):
     gradient: ClassVar[Gradient] = "straight-through"
     binary_threshold = 0.5
 
-    def _seen(self, x: Tensor) -> Tensor:
+    def _input(self, x: Tensor) -> Tensor:
         return (x >= self.binary_threshold).to(x.dtype) + (x - x.detach())
 
     def _boundary(self, norm: Norm, x: Tensor, slope: Tensor, gap: Tensor) -> Tensor:
-        distance = cross_by_flips(norm, x, slope, gap, self.binary_threshold).distance
+        distance = project_by_flips(norm, x, slope, gap, self.binary_threshold).distance
         return distance.ceil() if norm == "l0" else distance

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from arena.contracts import Gradient
-from arena.prototypes import FiniteSet
+from arena.interface.contracts import Gradient
+from arena.interface.prototypes import FiniteSet
 from arena.testing.linear import LinearDefense
 
 

@@ -4,7 +4,7 @@ import arena
 class Invert(arena.Attack):
     """The negative of the image."""
 
-    name, norm, needs = "invert", "l2", "decision"
+    name, norm, access = "invert", "l2", "decision"
 
     def run(self, target, x, y, rng):
         return 1 - x

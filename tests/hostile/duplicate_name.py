@@ -4,7 +4,7 @@ import arena
 
 
 class Impostor(arena.Attack):
-    name, norm, needs = "boundary", "l2", "decision"
+    name, norm, access = "boundary", "l2", "decision"
 
     def run(self, target, x, y, rng):
         return 1 - x

@@ -16,7 +16,7 @@ import arena
 HOSTILE = []
 
 
-def hostile(norm="l2", needs="decision"):
+def hostile(norm="l2", access="decision"):
     """Make an attack of a function `run(target, x, y, rng)`: returns_nan becomes the attack returns-nan."""
 
     def decorate(run):
@@ -24,7 +24,7 @@ def hostile(norm="l2", needs="decision"):
         body = {
             "name": name,
             "norm": norm,
-            "needs": needs,
+            "access": access,
             "run": lambda self, *args: run(*args),
             "__doc__": run.__doc__,
         }

@@ -4,7 +4,7 @@ import arena
 
 
 class NotAnAttack:
-    name, norm, needs = "not-an-attack", "l2", "decision"
+    name, norm, access = "not-an-attack", "l2", "decision"
 
 
 @arena.hookimpl

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from arena.models.madry import Madry
+from arena.models.madry import MadryNetwork
 from arena.models.pgd import linf_pgd
 
 
@@ -31,20 +31,20 @@ class AdversarialTraining:
     judged_on: tuple[str, ...] = ("train", "test")
     bfloat16: bool = True
 
-    def build(self) -> Madry:
-        return Madry().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def build(self) -> MadryNetwork:
+        return MadryNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def loss(self, model: Madry, x: Tensor, y: Tensor, epoch: int, rng: torch.Generator) -> Tensor:
+    def loss(self, model: MadryNetwork, x: Tensor, y: Tensor, epoch: int, rng: torch.Generator) -> Tensor:
         device = next(model.parameters()).device
         single = epoch < self.single_step_epochs
         steps, step_size = (1, 1.25 * self.epsilon) if single else (self.steps, self.step_size)
         x = linf_pgd(model, x.to(device), y.to(device), self.epsilon, step_size, steps, rng)
         return functional.cross_entropy(model(x), y.to(device))
 
-    def classifier(self, model: Madry) -> Madry:
+    def classifier(self, model: MadryNetwork) -> MadryNetwork:
         return model.eval()
 
-    def further_accuracies(self, model: Madry, x: Tensor, y: Tensor) -> dict[str, float]:
+    def further_accuracies(self, model: MadryNetwork, x: Tensor, y: Tensor) -> dict[str, float]:
         """Under PGD of 40 steps of 0.01 from a random start (paper, appendix A.5)."""
         device = next(model.parameters()).device
         rng = torch.Generator().manual_seed(0)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from arena.models.augment import shift_and_rotate
-from arena.models.cnn import CNN, MAPS
+from arena.models.cnn import MAPS, ConvolutionalNetwork
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,17 @@ class Classifier:
     judged_on: tuple[str, ...] = ("train", "test")
     bfloat16: bool = False
 
-    def build(self) -> CNN:
+    def build(self) -> ConvolutionalNetwork:
         # Channels last is up to a third faster on a CPU; torch's type stubs do not know it.
-        return CNN(self.maps, self.binary_threshold).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return ConvolutionalNetwork(self.maps, self.binary_threshold).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def loss(self, model: CNN, x: Tensor, y: Tensor, epoch: int, rng: torch.Generator) -> Tensor:
+    def loss(self, model: ConvolutionalNetwork, x: Tensor, y: Tensor, epoch: int, rng: torch.Generator) -> Tensor:
         device = next(model.parameters()).device
         x = shift_and_rotate(x, self.shift, self.rotation, rng)
         return functional.cross_entropy(model(x.to(device)), y.to(device))
 
-    def classifier(self, model: CNN) -> CNN:
+    def classifier(self, model: ConvolutionalNetwork) -> ConvolutionalNetwork:
         return model.eval()
 
-    def further_accuracies(self, model: CNN, x: Tensor, y: Tensor) -> dict[str, float]:
+    def further_accuracies(self, model: ConvolutionalNetwork, x: Tensor, y: Tensor) -> dict[str, float]:
         return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from arena.contracts import Attack, hookimpl
+from arena.interface.contracts import Attack, hookimpl
 from arena.plugins.attacks.apgd import L2DLRAPGD, L2CrossEntropyAPGD, LinfCrossEntropyAPGD, LinfDLRAPGD
 from arena.plugins.attacks.boundary import Boundary
 from arena.plugins.attacks.brendel_bethge import L0BrendelBethge, L2BrendelBethge, LinfBrendelBethge

@@ -11,13 +11,14 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from arena import settings
-from arena.access import Target, margin
-from arena.contracts import Attack
-from arena.distances import per_row, project
-from arena.plugins.attacks.directions import scores_and_gradient, steepest
-from arena.plugins.attacks.search import epsilon_grid, smallest_epsilon, walk_back
-from arena.record import Norm
+from arena.geometry.distances import per_row, project
+from arena.geometry.norms import Norm
+from arena.interface import settings
+from arena.interface.contracts import Attack
+from arena.target.logits import margin
+from arena.target.target import Target
+from arena.toolbox.directions import scores_and_gradient, steepest
+from arena.toolbox.search import epsilon_grid, smallest_epsilon, walk_back
 
 MOMENTUM = 0.25  # share of the last step kept (1 - alpha of the publication)
 CLIMBS = 0.75  # the share of steps that must climb, or the next ones are half as long (its rho)
@@ -40,7 +41,7 @@ def dlr(scores: Tensor, y: Tensor) -> Tensor:
 class APGD(Attack):
     """Auto-PGD (Algorithm 1), from noise at the edge of the ball; done with an epsilon where it fools."""
 
-    needs = "gradient"
+    access = "gradient"
     loss: Callable[[Tensor, Tensor], Tensor]
 
     class Settings(settings.Settings):

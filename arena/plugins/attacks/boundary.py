@@ -6,13 +6,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena import settings
-from arena.access import Target
-from arena.contracts import Attack
-from arena.distances import distance, per_row, project
-from arena.plugins.attacks.directions import unit
-from arena.plugins.attacks.search import candidates
-from arena.plugins.attacks.starts import on_the_boundary
+from arena.geometry.distances import distance, per_row, project
+from arena.interface import settings
+from arena.interface.contracts import Attack
+from arena.target.target import Target
+from arena.toolbox.directions import unit
+from arena.toolbox.search import candidates
+from arena.toolbox.starts import on_the_boundary
 
 TOWARDS = 0.02  # the step towards the clean image, as a share of the step around it
 SUCCESS_RATE = 0.2  # of proposals; steps grow above it and shrink below
@@ -27,7 +27,7 @@ class Boundary(Attack):
 
     name = "boundary"
     norm = "l2"
-    needs = "decision"
+    access = "decision"
 
     class Settings(settings.Settings):
         """steps: proposals, one query each; step_size: of the first, relative to the distance; draws: noises tried

@@ -8,15 +8,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena import settings
-from arena.access import Target, margin
-from arena.contracts import Attack
-from arena.distances import distance, project
-from arena.halfspaces import water_level
-from arena.plugins.attacks.directions import scores_and_gradient, steepest
+from arena.geometry.distances import distance, project
+from arena.geometry.halfspaces import water_level
+from arena.interface import settings
+from arena.interface.contracts import Attack
 from arena.plugins.attacks.pointwise import reset_best
-from arena.plugins.attacks.search import bisect, walk_back
-from arena.plugins.attacks.starts import uniform_noise
+from arena.target.logits import margin
+from arena.target.target import Target
+from arena.toolbox.directions import scores_and_gradient, steepest
+from arena.toolbox.search import bisect, walk_back
+from arena.toolbox.starts import uniform_noise
 
 MOMENTUM = 0.8  # share of the last estimate of the boundary's normal kept
 OVERSHOOT = 0.1  # share of the margin by which a step lands on the adversarial side
@@ -38,7 +39,7 @@ class BrendelBethge(Attack):
     class that is often not the nearest.
     """
 
-    needs = "gradient"
+    access = "gradient"
 
     class Settings(settings.Settings):
         """steps: along the boundary, one query and gradient each; radius: of the first step's trust region; draws:

@@ -6,12 +6,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena import settings
-from arena.access import Target
-from arena.contracts import Attack
-from arena.distances import per_row
-from arena.plugins.attacks.directions import steepest
-from arena.plugins.attacks.search import walk_back
+from arena.geometry.distances import per_row
+from arena.interface import settings
+from arena.interface.contracts import Attack
+from arena.target.target import Target
+from arena.toolbox.directions import steepest
+from arena.toolbox.search import walk_back
 
 LEAST_STEP = 0.01  # so that it does not stall where the gap is small but scores change in jumps: binarised input
 
@@ -21,7 +21,7 @@ class DeepFool(Attack):
     leaves out the pixels that clipping would stop, which on MNIST takes a quarter of the linearisations.
     """
 
-    needs = "gradient"
+    access = "gradient"
 
     class Settings(settings.Settings):
         """steps: linearisations at most; candidates: classes considered, the clean image's most likely ones;

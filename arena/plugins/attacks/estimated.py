@@ -6,8 +6,8 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
-from arena.access import Target
-from arena.contracts import Attack
+from arena.interface.contracts import Attack
+from arena.target.target import Target
 
 
 def estimated(cls: type[Attack]) -> type[Attack]:
@@ -16,7 +16,7 @@ def estimated(cls: type[Attack]) -> type[Attack]:
     class Estimated(cls):  # type: ignore[misc, valid-type]
         __doc__ = f"{cls.__name__} over estimated gradients (paper section 5, 'Score-based attacks')."
         name = f"{cls.name}-ge"
-        needs = "score"
+        access = "score"
 
         class Settings(cls.Settings):  # type: ignore[name-defined]
             """differences: sizes of the estimator's steps. A model that binarises at 0.5 answers to a black or white
@@ -26,7 +26,7 @@ def estimated(cls: type[Attack]) -> type[Attack]:
 
         def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
             for step in self.settings.differences:
-                images = super().run(target.estimated(step), x, y, rng)
+                images = super().run(target.with_finite_differences(step), x, y, rng)
             return images
 
     return Estimated

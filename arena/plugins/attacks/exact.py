@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from arena.contracts import Attack, Defense
+from arena.interface.contracts import Attack, Defense
 
 
 def exact(cls: type[Attack]) -> type[Attack]:

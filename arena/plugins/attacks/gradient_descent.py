@@ -6,12 +6,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena import settings
-from arena.access import Target, margin
-from arena.contracts import Attack
-from arena.distances import per_row, project
-from arena.plugins.attacks.directions import steepest, unit
-from arena.plugins.attacks.search import epsilon_grid, smallest_epsilon, walk_back
+from arena.geometry.distances import per_row, project
+from arena.interface import settings
+from arena.interface.contracts import Attack
+from arena.target.logits import margin
+from arena.target.target import Target
+from arena.toolbox.directions import steepest, unit
+from arena.toolbox.search import epsilon_grid, smallest_epsilon, walk_back
 
 DIAGONAL = 28.0  # of the box of a 28 x 28 image
 
@@ -19,7 +20,7 @@ DIAGONAL = 28.0  # of the box of a 28 x 28 image
 class GradientDescent(Attack):
     """The loop that FGM, FGSM, BIM and MIM configure. Foolbox's takes one epsilon for the whole batch."""
 
-    needs = "gradient"
+    access = "gradient"
 
     # The loss is the margin: unlike the cross entropy it does not saturate in float32 and does not depend on the scale
     # of the logits. Measured: as good on the paper's CNNs, and a quarter closer on the nearest neighbor, whose logits

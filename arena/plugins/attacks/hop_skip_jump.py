@@ -8,13 +8,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena import settings
-from arena.access import Target
-from arena.contracts import Attack
-from arena.distances import per_row
-from arena.plugins.attacks.directions import unit
-from arena.plugins.attacks.search import bisect_between, candidates
-from arena.plugins.attacks.starts import on_the_boundary
+from arena.geometry.distances import per_row
+from arena.interface import settings
+from arena.interface.contracts import Attack
+from arena.target.target import Target
+from arena.toolbox.directions import unit
+from arena.toolbox.search import bisect_between, candidates
+from arena.toolbox.starts import on_the_boundary
 
 FIRST_RADIUS = 0.1  # of the first probes; later ones lie at the distance from the clean image / number of pixels
 BISECTIONS = 14  # after a jump: finer than the radius of the probes
@@ -28,7 +28,7 @@ class HopSkipJump(Attack):
 
     name = "hop-skip-jump"
     norm = "l2"
-    needs = "decision"
+    access = "decision"
 
     class Settings(settings.Settings):
         """steps: jumps; probes: queries for the first normal, their number grows by the square root of the step;

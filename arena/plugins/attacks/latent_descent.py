@@ -6,10 +6,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena import settings
-from arena.access import Target
-from arena.contracts import Attack
-from arena.plugins.attacks.search import bisect_between, walk_back
+from arena.interface import settings
+from arena.interface.contracts import Attack
+from arena.target.target import Target
+from arena.toolbox.search import bisect_between, walk_back
 
 
 class LatentDescent(Attack):
@@ -20,7 +20,7 @@ class LatentDescent(Attack):
 
     name = "latent-descent"
     norm = "l2"
-    needs = "reconstruction"
+    access = "reconstruction"
 
     class Settings(settings.Settings):
         """epsilon: share of the way to the reconstruction that a step goes; steps: at most; bisections: of the last."""

@@ -9,13 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena import settings
-from arena.access import Target, margin
-from arena.contracts import Attack
-from arena.distances import distance, per_row, project
-from arena.plugins.attacks.directions import scores_and_gradient, unit
+from arena.geometry.distances import distance, per_row, project
+from arena.interface import settings
+from arena.interface.contracts import Attack
 from arena.plugins.attacks.pointwise import reset_best
-from arena.plugins.attacks.search import walk_back
+from arena.target.logits import margin
+from arena.target.target import Target
+from arena.toolbox.directions import scores_and_gradient, unit
+from arena.toolbox.search import walk_back
 
 LAST_STEP = 0.01  # of the first; the steps shrink by a cosine
 LAST_GAMMA = 0.001
@@ -27,7 +28,7 @@ class MinimumNorm(Attack):
     the L0 ball.
     """
 
-    needs = "gradient"
+    access = "gradient"
     first_epsilon: ClassVar[float] = math.inf  # the radius before the first step
 
     class Settings(settings.Settings):

@@ -8,11 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena import settings
-from arena.access import Target
-from arena.contracts import Attack
-from arena.distances import per_row
-from arena.plugins.attacks.search import epsilon_grid, smallest_epsilon
+from arena.geometry.distances import per_row
+from arena.interface import settings
+from arena.interface.contracts import Attack
+from arena.target.target import Target
+from arena.toolbox.search import epsilon_grid, smallest_epsilon
 
 MARGIN = 1.2  # a restart searches up to that multiple of the best epsilon so far: noise is not monotone in it
 
@@ -20,7 +20,7 @@ MARGIN = 1.2  # a restart searches up to that multiple of the best epsilon so fa
 class Noise(Attack):
     """Draws noise at rising epsilons until it fools; each restart searches below the last one's success."""
 
-    needs = "decision"
+    access = "decision"
 
     class Settings(settings.Settings):
         """epsilons: strengths tried by a restart, one draw each; restarts: how often."""

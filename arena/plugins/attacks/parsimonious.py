@@ -6,10 +6,11 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from arena import settings
-from arena.access import Target, margin
-from arena.contracts import Attack
-from arena.plugins.attacks.search import bisect, candidates, epsilon_grid, smallest_epsilon
+from arena.interface import settings
+from arena.interface.contracts import Attack
+from arena.target.logits import margin
+from arena.target.target import Target
+from arena.toolbox.search import bisect, candidates, epsilon_grid, smallest_epsilon
 
 GRID = 20  # epsilons, up to 1, for the first corners
 BISECTIONS = 15  # between 0 and the last epsilon, for later ones
@@ -26,7 +27,7 @@ class Parsimonious(Attack):
 
     name = "parsimonious-linf"
     norm = "linf"
-    needs = "score"
+    access = "score"
 
     class Settings(settings.Settings):
         """blocks: the lengths of their sides, pixels; rounds: at most, for each of them; flips: shares of the pixels,

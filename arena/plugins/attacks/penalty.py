@@ -6,12 +6,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena import settings
-from arena.access import Target, margin
-from arena.contracts import Attack
-from arena.distances import per_row
-from arena.plugins.attacks.directions import scores_and_gradient
-from arena.plugins.attacks.search import walk_back
+from arena.geometry.distances import per_row
+from arena.interface import settings
+from arena.interface.contracts import Attack
+from arena.target.logits import margin
+from arena.target.target import Target
+from arena.toolbox.directions import scores_and_gradient
+from arena.toolbox.search import walk_back
 
 
 class CarliniWagner(Attack):
@@ -23,7 +24,7 @@ class CarliniWagner(Attack):
 
     name = "carlini-wagner"
     norm = "l2"
-    needs = "gradient"
+    access = "gradient"
 
     class Settings(settings.Settings):
         """searches: values of c tried; steps: of Adam for each, one query and gradient each; step_size: of Adam;
@@ -57,7 +58,7 @@ class EAD(Attack):
 
     name = "ead"
     norm = "l2"
-    needs = "gradient"
+    access = "gradient"
 
     class Settings(settings.Settings):
         """searches: values of c tried; steps: of FISTA for each, one query and gradient each; step_size: of the

@@ -9,12 +9,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena import settings
-from arena.access import Target
-from arena.contracts import Attack
+from arena.interface import settings
+from arena.interface.contracts import Attack
 from arena.plugins.attacks.noise import salt_and_pepper
-from arena.plugins.attacks.search import bisect, epsilon_grid, smallest_epsilon
-from arena.plugins.attacks.starts import nearest_other
+from arena.target.target import Target
+from arena.toolbox.search import bisect, epsilon_grid, smallest_epsilon
+from arena.toolbox.starts import nearest_other
 
 
 class Pointwise(Attack):
@@ -24,7 +24,7 @@ class Pointwise(Attack):
     besides those that matter. `crossovers = 0` is the paper's attack.
     """
 
-    needs = "decision"
+    access = "decision"
 
     class Settings(settings.Settings):
         """restarts: noises to start from; epsilons: amounts of noise tried for each; crossovers: how often each

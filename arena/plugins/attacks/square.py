@@ -8,12 +8,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena import settings
-from arena.access import Target, margin
-from arena.contracts import Attack
-from arena.distances import per_row
-from arena.plugins.attacks.directions import unit
-from arena.plugins.attacks.search import walk_back
+from arena.geometry.distances import per_row
+from arena.interface import settings
+from arena.interface.contracts import Attack
+from arena.target.logits import margin
+from arena.target.target import Target
+from arena.toolbox.directions import unit
+from arena.toolbox.search import walk_back
 
 SHRINK = 0.97  # of epsilon where it fools
 HALVINGS = (
@@ -35,7 +36,7 @@ class Square(Attack):
     it shrinks as soon as it fools, and the search goes on from the perturbation, scaled.
     """
 
-    needs = "score"
+    access = "score"
 
     class Settings(settings.Settings):
         """steps: windows drawn, one query each and one for each time that epsilon shrinks; epsilon: at first; share:

@@ -8,16 +8,17 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
-from arena import settings
-from arena.access import Target, margin
-from arena.contracts import Attack, Defense
-from arena.distances import per_row, project
-from arena.ledger import Ledger
-from arena.models.cnn import CNN
+from arena.geometry.distances import per_row, project
+from arena.interface import settings
+from arena.interface.contracts import Attack, Defense
+from arena.models.cnn import ConvolutionalNetwork
 from arena.models.weights import ZOO, load_weights
-from arena.plugins.attacks.directions import steepest, unit
 from arena.plugins.attacks.gradient_descent import BIM
-from arena.plugins.attacks.search import candidates, epsilon_grid, smallest_epsilon
+from arena.target.logits import margin
+from arena.target.query_log import QueryLog
+from arena.target.target import Target
+from arena.toolbox.directions import steepest, unit
+from arena.toolbox.search import candidates, epsilon_grid, smallest_epsilon
 
 MAPS = (32, 32, 64, 10)  # of the released substitute
 
@@ -42,7 +43,7 @@ class Transfer(Attack):
     good direction for a robust target, larger ones are.
     """
 
-    needs = "decision"
+    access = "decision"
 
     class Settings(settings.Settings):
         """max_epsilon, epsilons: end and number of the grid, before clipping; bisections: refinements after it; balls:
@@ -55,12 +56,12 @@ class Transfer(Attack):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.network = CNN(MAPS)
+        self.network = ConvolutionalNetwork(MAPS)
         load_weights(self.network, ZOO / "substitute.safetensors")
         self.network.eval().requires_grad_(False)
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        substitute = Target(Substitute(self.network, str(x.device)), Ledger(x, y, self.norm), "gradient")
+        substitute = Target(Substitute(self.network, str(x.device)), QueryLog(x, y, self.norm), "gradient")
         self._search(target, x, y, steepest(self.norm, substitute.gradient(x, margin)))
         for radius in self.settings.balls:
             self._search(target, x, y, self._climb(substitute, x, radius) - x)

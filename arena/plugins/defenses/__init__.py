@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from arena.contracts import Defense, hookimpl
+from arena.interface.contracts import Defense, hookimpl
 from arena.plugins.defenses.abs import ABS
 from arena.plugins.defenses.binary_abs import BinaryABS
 from arena.plugins.defenses.binary_cnn import BinaryCNN

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from arena.contracts import Defense
+from arena.interface.contracts import Defense
 from arena.kernels.decoder import PIXELS
 from arena.models.analysis_by_synthesis import AnalysisBySynthesis, Explanation, Inference, InferenceSettings
 from arena.models.cnn import Binarize
@@ -48,11 +48,11 @@ class ABS(Defense):
 
     def score_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         explanation = self._explain(x)
-        toward = explanation.image.view(len(x), -1, *x.shape[1:]) - self._seen(x)[:, None]
+        toward = explanation.image.view(len(x), -1, *x.shape[1:]) - self._input(x)[:, None]
         return self.network.logits(explanation.score), 2 / PIXELS * self.network.scales.view(-1, 1, 1, 1) * toward
 
     def converged_scores(self, x: Tensor) -> Tensor:
-        return self.network.logits(self._infer.converged(self._seen(x)))
+        return self.network.logits(self._infer.converged(self._input(x)))
 
     def reconstructions(self, x: Tensor) -> Tensor:
         """The image by which each class explains each of the images x, [B, classes, 1, 28, 28] in [0, 1]."""
@@ -60,12 +60,12 @@ class ABS(Defense):
 
     @cached_property
     def prototypes(self) -> LatentPrototypes:
-        """What the scores are minima over; see `arena.prototypes`."""
+        """What the scores are minima over; see `arena.interface.prototypes`."""
         return LatentPrototypes(self._infer, self.network.scales)
 
     def _explain(self, x: Tensor) -> Explanation:
-        return self._infer(self._seen(x))
+        return self._infer(self._input(x))
 
-    def _seen(self, x: Tensor) -> Tensor:
+    def _input(self, x: Tensor) -> Tensor:
         """What the model sees of the images."""
         return x if self.binary_threshold is None else Binarize(self.binary_threshold)(x)

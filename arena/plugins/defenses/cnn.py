@@ -11,5 +11,5 @@ class CNN(Network):
 
     name = "cnn"
 
-    def build(self) -> cnn.CNN:
-        return cnn.CNN(binary_threshold=self.binary_threshold)
+    def build(self) -> cnn.ConvolutionalNetwork:
+        return cnn.ConvolutionalNetwork(binary_threshold=self.binary_threshold)

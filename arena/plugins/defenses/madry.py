@@ -11,5 +11,5 @@ class Madry(Network):
 
     name = "madry"
 
-    def build(self) -> madry.Madry:
-        return madry.Madry()
+    def build(self) -> madry.MadryNetwork:
+        return madry.MadryNetwork()

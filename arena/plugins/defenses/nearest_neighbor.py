@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from arena.contracts import Defense
 from arena.data import load_data
 from arena.errors import UserError
+from arena.interface.contracts import Defense
+from arena.interface.prototypes import FiniteSet
 from arena.models import nearest_neighbor
 from arena.models.weights import ZOO, load_calibration
-from arena.prototypes import FiniteSet
 
 
 class NearestNeighbor(Defense):
@@ -31,7 +31,7 @@ class NearestNeighbor(Defense):
         super().__init__(weights, device, **settings)
         if weights is not None:
             raise UserError(f"{self.name} takes no weights, it is the training set itself: remove {weights}")
-        self.network = nearest_neighbor.NearestNeighbor(*load_data("mnist", "train")).to(self.device)
+        self.network = nearest_neighbor.NearestNeighborModel(*load_data("mnist", "train")).to(self.device)
         self.calibration = load_calibration(ZOO / f"{self.name}.safetensors")
 
     def scores(self, x: Tensor) -> Tensor:
@@ -42,5 +42,5 @@ class NearestNeighbor(Defense):
 
     @cached_property
     def prototypes(self) -> FiniteSet:
-        """The training images; the least squared distance decides as the least distance. See `arena.prototypes`."""
+        """The training images; the least squared distance decides as the least distance."""
         return FiniteSet(self.network.prototypes.split(self.network.sizes))

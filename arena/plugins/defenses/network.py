@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from arena.contracts import Defense, Gradient
+from arena.interface.contracts import Defense, Gradient
 from arena.models.weights import ZOO, load_calibration, load_weights
 
 

@@ -1,0 +1,21 @@
+"""The whole extension surface: a plugin module implements one or both hooks (entry-point group `arena`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pluggy
+
+from arena.interface.contracts import Attack, Defense
+
+hookspec = pluggy.HookspecMarker("arena")
+
+
+@hookspec
+def register_defenses(register: Callable[[type[Defense]], None]) -> None:
+    """Call `register(cls)` for each defense class."""
+
+
+@hookspec
+def register_attacks(register: Callable[[type[Attack]], None]) -> None:
+    """Call `register(cls)` for each attack class."""

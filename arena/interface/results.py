@@ -1,0 +1,86 @@
+"""Rows of the store: what the referee found for one sample of one match, and what an ascent from noise came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from arena.geometry.norms import Norm
+
+
+class Status(StrEnum):
+    """Outcome for one sample."""
+
+    MISCLASSIFIED = "misclassified"  # wrong without any perturbation: distance 0
+    FOUND = "found"  # a verified adversarial
+    NOT_FOUND = "not_found"  # the attack proposed none: distance infinity
+    REJECTED = "rejected"  # it proposed one that does not hold: distance infinity
+    ERROR = "error"  # the unit failed: no distance, it is no evidence either way
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the referee measured for one sample.
+
+    `distance` is in the attack's norm; `l0`, `l2` and `linf` are those of the stored adversarial, in float64.
+    `margin` is the winning logit minus that of the label (> 0). `queries` and `gradient_queries` are what the attack
+    spent on this sample, `best_query` the number of both spent when the closest adversarial was seen (None if the
+    attack returned it without asking). `adversarial` is float32 [1, 28, 28], `reason` one line for rejected and error.
+    `fragile`: whether it vanishes once the defense's inference converges (None: the defense has none to converge).
+    `progress`: [query, distance] of the first adversarial that the target saw, of each that was at least 1 % closer,
+    in order, and of the closest; queries are counted as in `best_query`.
+    """
+
+    sample: int
+    label: int
+    status: Status
+    clean_label: int | None = None
+    adversarial_label: int | None = None
+    distance: float | None = None
+    l0: float | None = None
+    l2: float | None = None
+    linf: float | None = None
+    margin: float | None = None
+    queries: int = 0
+    gradient_queries: int = 0
+    best_query: int | None = None
+    seconds: float = 0.0
+    adversarial: Any = None
+    reason: str | None = None
+    fragile: bool | None = None
+    progress: list[list[float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the store keeps of a plugin; `norm` and `access` are an attack's."""
+
+    name: str
+    fingerprint: str
+    package: str
+    version: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    norm: Norm | None = None
+    access: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Distal:
+    """How the ascent from noise to the class `label` ended (paper, section 7, "Distal Adversarials").
+
+    `confidence` is the one in that class at `image`, float32 [1, 28, 28] in [0, 1]; `status` is found or not_found.
+    `gradient` is autograd, straight-through, exact or estimated. `steps` says how often the image was moved, `queries`
+    and `gradient_queries` what was asked for it, `seconds` how long it took while the other classes ascended beside.
+    """
+
+    label: int
+    gradient: str
+    seed: int
+    status: Status
+    confidence: float
+    steps: int
+    queries: int
+    gradient_queries: int
+    seconds: float
+    image: Any

@@ -1,0 +1,100 @@
+"""The cutting-plane attacks: the closest image across all half-spaces that the defense's prototypes make."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from arena.evaluation.bounds import Search, joint
+from arena.geometry.distances import per_row
+from arena.interface import settings
+from arena.interface.contracts import Attack, Defense
+from arena.interface.prototypes import Points
+from arena.plugins.attacks.cutting_planes.duels import Duels, Each
+from arena.plugins.attacks.pointwise import reset_best
+from arena.target.target import Target
+from arena.toolbox.search import candidates, smallest_epsilon
+
+LONGER = (1, 3, 10, 30)  # times the last stretch
+
+
+class CuttingPlanes(Attack):
+    """Crosses, by the smallest perturbation, every half-space that an adversarial must reach, as far as they are known;
+    adds the one that this overlooked, and again (Kelley 1960; the half-spaces are those of
+    `arena.evaluation.bounds.separation`).
+
+    It begins with the prototypes that attain the joint lower bound, and serves every defense whose score is a minimum
+    over prototypes. The rounds look into the defense, uncounted; what decides about images in the end are queries.
+    """
+
+    access = "white-box"
+
+    class Settings(settings.Settings):
+        """classes: how many to aim at, those with the least bounds; starts: of the bound, in every class; rounds: of
+        half-spaces; steps: of the search in each for a better explanation; bisections: of the last stretch (L2, Linf).
+        """
+
+        classes: int = Field(3, ge=1)
+        starts: int = Field(4, ge=1)
+        rounds: int = Field(14, ge=1)
+        steps: int = Field(20, ge=1)
+        bisections: int = Field(5, ge=0)
+
+    @classmethod
+    def applies_to(cls, defense: type[Defense]) -> bool:
+        return hasattr(defense, "prototypes")
+
+    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+        duels = self._duels(target.defense, x, y)
+        for _ in range(self.settings.rounds):
+            duels.play(self.settings.steps)
+        sample = torch.arange(len(x), device=x.device).repeat_interleave(len(duels.x) // len(x))
+        if self.norm == "l0" or target.defense.binary_threshold is not None:
+            target.labels(duels.images, sample)
+            reset_best(target, x, y, rng)
+        else:
+            stretch(target, duels, sample, self.settings.bisections)
+        return candidates(target, x)
+
+    def _duels(self, defense: Defense, x: Tensor, y: Tensor) -> Duels:
+        """Each sample against the classes with the least bounds, in as many rows, one after the other."""
+        bound = joint(defense, x, y, self.norm, search=Search(rounds=1, scouts=1, starts=self.settings.starts))
+        classes = min(self.settings.classes, bound.per_class.shape[1] - 1)
+        rival = bound.per_class.topk(classes, largest=False).indices.flatten()
+        sample = torch.arange(len(x), device=x.device).repeat_interleave(classes)
+        points = Points(*(field[sample] for field in bound.points))
+        own, other = Each.of(points, y[sample]), Each.of(points, rival)
+        return Duels(defense, self.norm, x[sample], y[sample], rival, own, other)
+
+
+def stretch(target: Target, duels: Duels, sample: Tensor, bisections: int) -> None:
+    """Along the way to the image of each duel, which is about the sample [N], the first that is misclassified.
+
+    The last stretch begins at the share of the way that was `reached`: below, one is adversarial only while nobody
+    looks for the explanations that the attack knows. Where the image is not misclassified, it goes on beyond.
+    """
+
+    def attempt(times: Tensor, index: Tensor) -> Tensor:
+        share = duels.reached[index] + times * (1 - duels.reached[index])
+        images = torch.lerp(duels.x[index], duels.images[index], per_row(share, duels.x)).clamp(0, 1)
+        return target.labels(images, sample[index]) != duels.label[index]
+
+    smallest_epsilon(attempt, torch.tensor(LONGER).to(duels.x), len(duels.x), bisections)
+
+
+class L0CuttingPlanes(CuttingPlanes):
+    """Pixels move as far as the box allows; those not needed in the end are set back."""
+
+    name = "cutting-plane-l0"
+    norm = "l0"
+
+
+class L2CuttingPlanes(CuttingPlanes):
+    name = "cutting-plane-l2"
+    norm = "l2"
+
+
+class LinfCuttingPlanes(CuttingPlanes):
+    name = "cutting-plane-linf"
+    norm = "linf"

@@ -1,0 +1,1 @@
+"""Rows as text, tables, figures and one page."""

@@ -1,0 +1,87 @@
+"""Accuracy against distance, as the report draws it: each curve on a fixed grid, so that a page of any store is small.
+
+The grid divides the threshold of the norm evenly; the accuracies on it are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from arena.geometry.norms import NORMS, Norm
+from arena.reporting.curves import accuracy_curve, chart_width
+
+POINTS_PER_EPSILON = 60
+
+Distances = Mapping[tuple[str, Norm], np.ndarray]  # of every sample, by defense and norm
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One defense; the shares are of its samples whose distance, or lower bound, is larger than each point's.
+
+    `bounds` is None where no bounds are stored, `samples` and `bounded` count the samples behind each curve.
+    """
+
+    defense: str
+    samples: int
+    accuracies: list[float]
+    bounded: int
+    bounds: list[float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """The curves of one norm over `points` distances: multiples of epsilon / 60, from 0."""
+
+    norm: Norm
+    epsilon: float
+    points: int
+    curves: list[Curve]
+    points_per_epsilon: int = POINTS_PER_EPSILON
+
+    def x(self, distance: float) -> float:
+        """Where a distance is, from 0 (left) to 1 (right)."""
+        return distance / self.epsilon * POINTS_PER_EPSILON / (self.points - 1)
+
+    def ticks(self) -> Iterator[float]:
+        """Distances to label: a third of the threshold apart, or two in a wide chart."""
+        spacing = POINTS_PER_EPSILON // 3 * (1 if self.points <= 2 * POINTS_PER_EPSILON else 2)
+        for point in range(0, self.points, spacing):
+            yield point * self.epsilon / POINTS_PER_EPSILON
+
+    def path(self, accuracies: list[float], width: float, height: float) -> str:
+        """An SVG path of steps through these accuracies; the box is width x height, accuracy 1 on top."""
+        end = self.points - 1
+        drops = (point for point in range(1, end) if accuracies[point] != accuracies[point - 1])
+        corners = (f"H{width * p / end:.1f}V{height * (1 - accuracies[p]):.1f}" for p in (*drops, end))
+        return f"M0 {height * (1 - accuracies[0]):.1f}{''.join(corners)}"
+
+
+def read_charts(distances: Distances, bounds: Distances, epsilons: Mapping[Norm, float]) -> list[Chart]:
+    """One chart for every norm that was played; `epsilons`: the threshold of each norm."""
+    return [
+        _chart(norm, epsilons[norm], {defense: of for (defense, own), of in distances.items() if own == norm}, bounds)
+        for norm in NORMS
+        if any(own == norm for _, own in distances)
+    ]
+
+
+def _chart(norm: Norm, epsilon: float, distances: Mapping[str, np.ndarray], bounds: Distances) -> Chart:
+    width = chart_width(np.concatenate(list(distances.values())), epsilon)
+    points = int(np.ceil(width / epsilon * POINTS_PER_EPSILON)) + 1
+    grid = np.arange(points) * epsilon / POINTS_PER_EPSILON
+    curves = []
+    for defense in sorted(distances):
+        bound = bounds.get((defense, norm), np.empty(0))
+        certified = _on_grid(bound, grid) if len(bound) else None
+        found = distances[defense]
+        curves.append(Curve(defense, len(found), _on_grid(found, grid), len(bound), certified))
+    return Chart(norm, epsilon, points, curves)
+
+
+def _on_grid(distances: np.ndarray, grid: np.ndarray) -> list[float]:
+    epsilon, accuracy = accuracy_curve(distances)
+    return np.round(accuracy[np.searchsorted(epsilon, grid, side="right") - 1], 4).tolist()

@@ -1,0 +1,128 @@
+"""Numbers and tables as text, whatever they say: for the terminal, Markdown, LaTeX, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.table import Table
+
+from arena.geometry.norms import Norm
+
+Format = Literal["table", "json", "csv", "markdown", "latex"]
+
+NORM_NAMES: dict[Norm, str] = {"l0": "L0", "l2": "L2", "linf": "Linf"}
+PIPE_WIDTH = 200  # more than any table needs: what no terminal limits is not folded
+LABEL_WIDTH = 18  # the least that a label gets, in characters: longer ones are folded
+
+
+class Style(NamedTuple):
+    """How numbers are written, and names: each character of `special` is escaped."""
+
+    infinity: str
+    percent: str
+    special: str = ""
+
+    def name(self, text: str) -> str:
+        return text.translate({ord(character): "\\" + character for character in self.special})
+
+    def distance(self, value: float | None) -> str:
+        if value is None:
+            return ""
+        return self.infinity if value == math.inf else f"{value:.3g}"
+
+    def share(self, value: float | None, digits: int = 1) -> str:
+        return "" if value is None else f"{100 * value:.{digits}f}{self.percent}"
+
+
+PLAIN = Style("\N{INFINITY}", "%")
+LATEX = Style(r"$\infty$", r"\%", "_&%$#{}")
+
+
+def latex_norm(norm: Norm) -> str:
+    return r"$L_\infty$" if norm == "linf" else f"$L_{norm[1:]}$"
+
+
+def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A list of objects; infinity, which JSON has no number for, is "inf"."""
+    return json.dumps(_plain(rows), indent=2, allow_nan=False)
+
+
+def as_csv(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line of names, then one a row; a list is written as JSON."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        values = (_plain(row[name]) for name in names)
+        writer.writerow([json.dumps(value) if isinstance(value, list) else value for value in values])
+    return text.getvalue().rstrip("\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return "inf" if value == math.inf else value
+
+
+def as_markdown(head: Sequence[str], lines: Sequence[Sequence[str]], labels: int) -> str:
+    """A Markdown table whose first `labels` columns are text, the others numbers."""
+    rule = ["---"] * labels + ["--:"] * (len(head) - labels)
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *lines])
+
+
+def as_latex(head: Sequence[str], blocks: Sequence[Sequence[Sequence[str]]], labels: int) -> str:
+    """A LaTeX tabular, a rule under each block of lines; the first `labels` columns are text, the others numbers."""
+    lines = [r"\begin{tabular}{" + "l" * labels + "r" * (len(head) - labels) + "}", r"\hline"]
+    for block in [[head], *blocks]:
+        lines += [*(" & ".join(line) + r" \\" for line in block), r"\hline"]
+    return "\n".join([*lines, r"\end{tabular}"])
+
+
+def screen(console: Console | None = None) -> Console:
+    """The console (default: standard output), or a wide one without colours where it is no terminal."""
+    console = console or Console()
+    return console if console.is_terminal else Console(file=io.StringIO(), width=PIPE_WIDTH)
+
+
+def empty_table(label: str, columns: Sequence[str]) -> Table:
+    """A table for numbers beside their labels, two spaces between columns; a name takes two lines."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))  # the box adds one space
+    table.title_justify, table.title_style, table.caption_justify = "left", "bold", "left"
+    table.add_column(label, overflow="fold")
+    for name in columns:
+        table.add_column(name.replace(" ", "\n", 1), justify="right", no_wrap=True)
+    return table
+
+
+def close_up(table: Table, console: Console) -> Table:
+    """The table as the console has room for it: where it is too wide, one space between columns and labels folded;
+    where it still is, without the last columns, and saying so."""
+    unlimited = console.options.update(max_width=10 * PIPE_WIDTH)
+    labels = table.columns[0]
+    longest = Measurement.get(console, unlimited, Group(labels.header, *labels.cells)).maximum
+    labels.min_width = min(LABEL_WIDTH, longest)
+    if Measurement.get(console, unlimited, table).maximum > console.width:
+        table.padding = 0
+    columns = len(table.columns)
+    while len(table.columns) > 2 and Measurement.get(console, unlimited, table).minimum > console.width:
+        table.columns.pop()
+    if left_out := columns - len(table.columns):
+        table.caption = f"Too narrow for {left_out} of {columns} columns: widen the terminal, or use another --format."
+    return table
+
+
+def printed(content: RenderableType, console: Console) -> str:
+    """What the console would print."""
+    with console.capture() as capture:
+        console.print(content)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())

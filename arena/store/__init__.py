@@ -1,0 +1,1 @@
+"""What was played: the tables, and the queries over them."""

@@ -1,0 +1,83 @@
+"""The table `bound`: lower bounds of adversarial distances, for each defense, sample, norm, kind and seed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, insert, select
+
+from arena.geometry.norms import Norm
+from arena.store.schema import bound, defense
+from arena.store.store import Store
+from arena.store.views import current_match, lower_bound
+
+
+@dataclass(frozen=True)
+class Series:
+    """The bounds of one defense that are computed alike."""
+
+    defense_id: int
+    data_hash: str
+    norm: Norm
+    kind: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class LowerBound:
+    """A lower bound on the distances of one sample; `kind` says how it was derived."""
+
+    value: float
+    kind: str
+
+
+LowerBounds = dict[tuple[str, Norm], dict[int, LowerBound]]  # of each sample, by defense and norm
+
+
+def read(store: Store, series: Series) -> dict[int, float]:
+    """The bounds of a series, by sample."""
+    with store.reading() as connection:
+        return _known(connection, series)
+
+
+def append(store: Store, series: Series, values: Mapping[int, float]) -> None:
+    """Store the bounds of some samples, all or none; of those that another program stored meanwhile, its own stay."""
+    with store.writing() as connection:
+        known = _known(connection, series)
+        new = {sample: value for sample, value in values.items() if sample not in known}
+        if new:
+            connection.execute(
+                insert(bound), [vars(series) | {"sample": s, "value": value} for s, value in new.items()]
+            )
+
+
+def _known(connection: Connection, series: Series) -> dict[int, float]:
+    same = and_(*(bound.c[name] == value for name, value in vars(series).items()))
+    rows = connection.execute(select(bound.c.sample, bound.c.value).where(same))
+    return {row.sample: row.value for row in rows}
+
+
+def best(connection: Connection, fingerprint: str, data_hash: str) -> dict[tuple[int, Norm], float]:
+    """By sample and norm the best kind of bound, of each the least over seeds, of the defense with this fingerprint."""
+    query = (
+        select(lower_bound.c.sample, lower_bound.c.norm, lower_bound.c.value)
+        .join_from(lower_bound, defense, lower_bound.c.defense_id == defense.c.id)
+        .where(defense.c.fingerprint == fingerprint, lower_bound.c.data_hash == data_hash)
+    )
+    return {(sample, norm): value for sample, norm, value in connection.execute(query)}
+
+
+def of_current_defenses(connection: Connection, data_hash: str) -> LowerBounds:
+    """The bounds that count (the view `lower_bound` says which) of the current defenses."""
+    defenses = select(current_match.c.defense_id, current_match.c.defense).distinct().subquery()
+    query = (
+        select(defenses.c.defense, lower_bound.c.norm, lower_bound.c.sample, lower_bound.c.value, lower_bound.c.kind)
+        .join_from(lower_bound, defenses, lower_bound.c.defense_id == defenses.c.defense_id)
+        .where(lower_bound.c.data_hash == data_hash)
+    )
+    bounds: LowerBounds = defaultdict(dict)
+    for name, norm, sample, value, kind in connection.execute(query):
+        bounds[name, norm][sample] = LowerBound(value, kind)
+    return bounds

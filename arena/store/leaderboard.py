@@ -1,0 +1,260 @@
+"""Results to rows: how robust each defense is, by attack and against the best of all attacks.
+
+The conventions are Table 1's: a misclassified sample has distance 0, a failed attack infinity; the median and the
+accuracy are over samples; "all" is the minimum over the attacks of a norm, sample by sample. Rows of status error are
+no evidence: they are counted, nothing more. The view `leaderboard` says the same in SQL.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, Select, case, func, select
+
+from arena.errors import UserError
+from arena.geometry.norms import NORMS, Norm
+from arena.interface.results import Status
+from arena.store import ranking, schema
+from arena.store.views import current_match, lower_bound
+
+By = Literal["match", "defense", "attack"]
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderboardRow:
+    """One attack, or the minimum over all of a norm, against one defense.
+
+    Shares are in [0, 1], over the `samples` with a result; None where there is none. `errors` counts rows without
+    one. `accuracy` is the share of samples whose distance is > `epsilon`, `median_distance` may be infinite.
+    Over the samples that have a result and a bound (the best kind, of each the least over seeds): `lower_bound_mean`,
+    `mean_distance`, which may be infinite, and `tightness`, the median of bound / distance where that is not 0 (at 1
+    the truth is known). All are None where there are no such samples.
+    `fragile` counts the samples whose closest adversarial vanishes once the defense's inference converges; where a
+    solid one is equally close, it is not counted.
+
+    Only by="attack": `optimality` (see `ranking.optimality`; None also where nothing was found), `unique`, the samples
+    that it alone of the norm's attacks brings within `epsilon`, and the medians of what a sample took (forward and
+    gradient queries together). Only with curves: `curve`, (queries, median distance) of an attack, see `ranking.curve`.
+    """
+
+    defense: str
+    norm: Norm
+    attack: str
+    samples: int
+    errors: int
+    clean_accuracy: float | None
+    median_distance: float | None
+    epsilon: float
+    accuracy: float | None
+    lower_bound_mean: float | None
+    fingerprint: str
+    fragile: int = 0
+    mean_distance: float | None = None
+    tightness: float | None = None
+    optimality: float | None = None
+    unique: int | None = None
+    median_queries: float | None = None
+    median_seconds: float | None = None
+    curve: list[tuple[int, float]] | None = None
+
+
+def rows(
+    connection: Connection,
+    norm: Norm | None = None,
+    by: By = "match",
+    cross_norm: bool = False,
+    thresholds: Mapping[str, float] | None = None,
+    attacks: Collection[str] | None = None,
+    curves: bool = False,
+) -> list[LeaderboardRow]:
+    """The leaderboard of the current defenses on the current data (the view `current_match` says which).
+
+    by="match": every attack, strongest first, then "all", for each norm and defense. by="defense": only "all", most
+    robust first. by="attack": the attacks against each defense ranked by their optimality, without "all".
+    cross_norm: every adversarial counts in all three norms, whatever its attack minimised.
+    thresholds: epsilon by norm, in place of the table `threshold`. attacks: count these only.
+    curves: also distance against queries, of each attack in its own norm, so not with `cross_norm`.
+    Raises UserError for an unknown norm or `by`.
+    """
+    for value, known in ((norm, (None, *NORMS)), (by, get_args(By))):
+        if value not in known:
+            raise UserError(f"leaderboard: unknown {value!r}: choose one of {', '.join(filter(None, known))}")
+    epsilons = {**dict(_pairs(connection, select(schema.threshold))), **(thresholds or {})}
+    bounds = _lower_bounds(connection)
+    board = []
+    for (defense, norm_of_row), by_attack in _evidence(connection, norm, cross_norm, attacks).items():
+        merged = {attack: _merge(parts) for attack, parts in by_attack.items()}
+        best = _merge(list(merged.values()))
+        bounded, epsilon = bounds[defense.id, norm_of_row], epsilons[norm_of_row]
+        more: dict[str, dict[str, Any]] = defaultdict(dict)
+        if by == "attack":
+            more |= _ranks(connection, merged, best, epsilon)
+        if curves and not cross_norm:
+            more |= {
+                name: {**more[name], "curve": ranking.curve(connection, of.matches)} for name, of in merged.items()
+            }
+        board += [
+            LeaderboardRow(
+                defense=defense.name,
+                norm=norm_of_row,
+                attack=attack,
+                samples=len(found.samples),
+                errors=found.errors,
+                **_statistics(found.distances, epsilon),
+                epsilon=epsilon,
+                **_bracket(found, bounded),
+                fingerprint=defense.fingerprint,
+                fragile=int(found.fragile.sum()),
+                **more[attack],
+            )
+            for attack, found in [*merged.items(), (ALL, best)]
+            if by == "match" or (by == "defense") == (attack == ALL)
+        ]
+    return sorted(board, key=_ORDERS[by])
+
+
+class _Defense(NamedTuple):
+    id: int
+    name: str
+    fingerprint: str
+
+
+class _Distances(NamedTuple):
+    """The least distance of each sample, ascending, whether only fragile adversarials have it, how many rows failed."""
+
+    samples: np.ndarray
+    distances: np.ndarray
+    fragile: np.ndarray
+    errors: int
+    matches: tuple[int, ...]
+
+
+def _evidence(
+    connection: Connection, norm: Norm | None, cross_norm: bool, attacks: Collection[str] | None
+) -> dict[tuple[_Defense, Norm], dict[str, list[_Distances]]]:
+    """What each match that has rows found, by defense and norm, then by attack."""
+    result, defense = schema.result.c, schema.defense.c
+    failed = select(result.match_id, func.count()).where(result.status == Status.ERROR).group_by(result.match_id)
+    errors = dict(_pairs(connection, failed))
+    fragile: dict[int, list[int]] = defaultdict(list)
+    for match_id, sample in _pairs(connection, select(result.match_id, result.sample).where(result.fragile)):
+        fragile[match_id].append(sample)
+    matches = select(
+        current_match.c.id, current_match.c.norm, current_match.c.attack, defense.id, defense.name, defense.fingerprint
+    ).join_from(current_match, schema.defense, defense.id == current_match.c.defense_id)
+    if attacks is not None:
+        matches = matches.where(current_match.c.attack.in_(attacks))
+    found: dict[tuple[_Defense, Norm], dict[str, list[_Distances]]] = defaultdict(lambda: defaultdict(list))
+    for match_id, own, attack, *which in connection.execute(matches.order_by(current_match.c.id)):
+        for target in NORMS if cross_norm else (own,):
+            if norm in (None, target):
+                distance = case((result.status == Status.FOUND, result[target]), else_=result.distance)
+                samples, distances = _columns(connection, match_id, distance if cross_norm else result.distance)
+                if len(samples) or match_id in errors:
+                    doubtful = np.isin(samples, fragile.get(match_id, []))
+                    part = _Distances(samples, distances, doubtful, errors.get(match_id, 0), (match_id,))
+                    found[_Defense(*which), target][attack].append(part)
+    return found
+
+
+def _columns(connection: Connection, match_id: int, distance: ColumnElement[float]) -> np.ndarray:
+    """Samples and distances [2, N] of a match's rows, without errors.
+
+    A million rows come this way, so they are taken from the driver's cursor: SQLAlchemy's rows triple the time.
+    """
+    result = schema.result.c
+    query = select(result.sample, distance).where(result.match_id == match_id, result.distance.is_not(None))
+    cursor = connection.execute(query.order_by(result.sample)).cursor
+    assert cursor is not None
+    return np.fromiter(chain.from_iterable(cursor.fetchall()), float).reshape(-1, 2).T
+
+
+def _merge(parts: list[_Distances]) -> _Distances:
+    if len(parts) == 1:
+        return parts[0]
+    samples, place = np.unique(np.concatenate([part.samples for part in parts]), return_inverse=True)
+    every, doubtful = (np.concatenate(of) for of in zip(*((p.distances, p.fragile) for p in parts), strict=True))
+    distances, solid = np.full((2, len(samples)), np.inf)
+    np.minimum.at(distances, place, every)
+    np.minimum.at(solid, place[~doubtful], every[~doubtful])
+    errors, matches = sum(part.errors for part in parts), sum((part.matches for part in parts), ())
+    return _Distances(samples, distances, distances < solid, errors, matches)
+
+
+def _ranks(
+    connection: Connection, merged: Mapping[str, _Distances], best: _Distances, epsilon: float
+) -> dict[str, dict[str, Any]]:
+    """The fields of by="attack" for each attack, ranked on the samples that it was played on."""
+    within = {name: of.samples[(of.distances > 0) & (of.distances <= epsilon)] for name, of in merged.items()}
+    unique = ranking.unique(within)
+    ranks = {}
+    for name, of in merged.items():
+        queries, seconds = ranking.median_costs(connection, of.matches)
+        ranks[name] = {
+            "optimality": ranking.optimality(of.distances, best.distances[np.searchsorted(best.samples, of.samples)]),
+            "unique": unique[name],
+            "median_queries": queries,
+            "median_seconds": seconds,
+        }
+    return ranks
+
+
+def _statistics(distances: np.ndarray, epsilon: float) -> dict[str, Any]:
+    if not len(distances):
+        return {"clean_accuracy": None, "median_distance": None, "accuracy": None}
+    return {
+        "clean_accuracy": float(np.mean(distances > 0)),
+        "median_distance": float(np.median(distances)),
+        "accuracy": float(np.mean(distances > epsilon)),
+    }
+
+
+def _bracket(found: _Distances, bounds: Mapping[int, float]) -> dict[str, Any]:
+    """What bounds [sample] and distances say together."""
+    both = np.isin(found.samples, np.fromiter(bounds, float))
+    if not both.any():
+        return {"lower_bound_mean": None, "mean_distance": None, "tightness": None}
+    distances = found.distances[both]
+    lower = np.array([bounds[sample] for sample in found.samples[both]])
+    away = distances > 0
+    return {
+        "lower_bound_mean": float(lower.mean()),
+        "mean_distance": float(distances.mean()),
+        "tightness": float(np.median(lower[away] / distances[away])) if away.any() else None,
+    }
+
+
+def _lower_bounds(connection: Connection) -> dict[tuple[int, str], dict[int, float]]:
+    """The bounds of each defense and norm, by sample, on the data that was last used."""
+    bound, latest = lower_bound.c, schema.tournament.c
+    data = select(latest.data_hash).order_by(latest.last_used.desc()).limit(1).scalar_subquery()
+    query = select(bound.defense_id, bound.norm, bound.sample, bound.value).where(bound.data_hash == data)
+    bounds: dict[tuple[int, str], dict[int, float]] = defaultdict(dict)
+    for defense_id, norm, sample, value in connection.execute(query):
+        bounds[defense_id, norm][sample] = value
+    return bounds
+
+
+def _pairs(connection: Connection, query: Select[Any]) -> list[tuple[Any, Any]]:
+    return [(key, value) for key, value in connection.execute(query)]
+
+
+def _strength(row: LeaderboardRow) -> tuple[float, float]:
+    """Orders attacks: the strongest first, those without any result last."""
+    if row.median_distance is None or row.accuracy is None:
+        return math.inf, math.inf
+    return row.median_distance, row.accuracy
+
+
+_ORDERS: dict[str, Callable[[LeaderboardRow], tuple[Any, ...]]] = {
+    "match": lambda row: (row.norm, row.defense, row.attack == ALL, *_strength(row), row.attack),
+    "defense": lambda row: (row.norm, -(row.accuracy or 0), -(row.median_distance or 0), row.defense),
+    "attack": lambda row: (row.norm, row.defense, -(row.optimality or 0), *_strength(row), row.attack),
+}

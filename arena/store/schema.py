@@ -1,0 +1,183 @@
+"""The tables. Other programs rely on their columns (docs: the store).
+
+The SQL here and in the views keeps to what SQLite >= 3.37 and PostgreSQL both take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+)
+
+from arena.geometry.norms import NORMS
+from arena.interface.results import Status
+
+# Table 1, caption: the perturbation size at which the accuracy is read.
+THRESHOLDS = {"l0": 12.0, "l2": 1.5, "linf": 0.3}
+
+_LARGEST = "1.7976931348623157e308"  # the largest double: no infinity can be written in both dialects
+
+
+def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
+    return CheckConstraint(f"{column} IN ({', '.join(map(repr, map(str, values)))})", name=f"{column}_known")
+
+
+metadata = MetaData()
+
+schema_version = Table("schema_version", metadata, Column("version", Integer, nullable=False))
+
+threshold = Table(
+    "threshold",
+    metadata,
+    Column("norm", Text, primary_key=True),
+    Column("epsilon", Double, nullable=False),
+)
+
+defense = Table(
+    "defense",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False, unique=True),
+    Column("package", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("settings", Text, nullable=False),  # JSON
+    Column("last_used", Integer, nullable=False),  # the larger the later: the views count the latest of each name
+)
+
+attack = Table(
+    "attack",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, CheckConstraint("name <> 'all'", name="name_free"), nullable=False),  # 'all' is the minimum
+    Column("norm", Text, nullable=False),
+    Column("access", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False, unique=True),
+    Column("package", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("settings", Text, nullable=False),  # JSON
+    _one_of("norm", NORMS),
+)
+
+tournament = Table(
+    "tournament",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("fingerprint", Text, nullable=False, unique=True),  # of the conditions
+    Column("dataset", Text, nullable=False),
+    Column("split", Text, nullable=False),
+    Column("data_hash", Text, nullable=False),
+    Column("conditions", Text, nullable=False),  # JSON: everything that decides the rows, the three above included
+    Column("environments", Text, nullable=False),  # JSON: versions of each environment it was played in, in order
+    Column("last_used", Integer, nullable=False),
+)
+
+match = Table(
+    "match",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("tournament_id", ForeignKey("tournament.id"), nullable=False),
+    Column("defense_id", ForeignKey("defense.id"), nullable=False),
+    Column("attack_id", ForeignKey("attack.id"), nullable=False),
+    Column("norm", Text, nullable=False),
+    Column("budget", Integer),  # queries per sample, NULL: unlimited
+    Column("status", Text, nullable=False),
+    Column("error", Text),  # the traceback of the last unit that failed
+    _one_of("norm", NORMS),
+    _one_of("status", ("playing", "played", "failed")),
+)
+# A plain unique constraint would take every NULL budget for a different one.
+Index(
+    "match_key",
+    match.c.tournament_id,
+    match.c.defense_id,
+    match.c.attack_id,
+    func.coalesce(match.c.budget, -1),
+    unique=True,
+)
+
+result = Table(
+    "result",
+    metadata,
+    Column("match_id", ForeignKey("match.id"), primary_key=True),
+    Column("sample", Integer, primary_key=True),
+    Column("label", Integer, nullable=False),
+    Column("clean_label", Integer),
+    Column("adversarial_label", Integer),
+    Column("status", Text, nullable=False),
+    Column("distance", Double),  # in the norm of the match
+    Column("l0", Double),
+    Column("l2", Double),
+    Column("linf", Double),
+    Column("margin", Double),
+    Column("queries", Integer, nullable=False),
+    Column("gradient_queries", Integer, nullable=False),
+    Column("best_query", Integer),
+    Column("seconds", Double, nullable=False),
+    Column("reason", Text),
+    Column("adversarial", LargeBinary),  # zlib of little-endian float32 [1, 28, 28]
+    Column("fragile", Boolean),  # it vanishes when the defense's inference converges; NULL: nothing to converge
+    Column("progress", Text),  # JSON: [query, distance] of each closer adversarial that was seen
+    _one_of("status", Status),
+    CheckConstraint(
+        f"CASE status WHEN '{Status.ERROR}' THEN distance IS NULL"
+        f" WHEN '{Status.MISCLASSIFIED}' THEN distance IS NOT NULL AND distance = 0"
+        f" WHEN '{Status.FOUND}' THEN distance IS NOT NULL AND distance BETWEEN 0 AND {_LARGEST}"
+        " AND l0 IS NOT NULL AND l2 IS NOT NULL AND linf IS NOT NULL AND adversarial IS NOT NULL"
+        f" ELSE distance IS NOT NULL AND distance > {_LARGEST} END",
+        name="distance_of_status",
+    ),
+)
+# All that a leaderboard reads, beside the adversarials' gigabytes instead of between them.
+Index(
+    "result_evidence",
+    *(result.c[name] for name in ("match_id", "sample", "distance", "status", "l0", "l2", "linf", "fragile")),
+)
+
+bound = Table(
+    "bound",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("defense_id", ForeignKey("defense.id"), nullable=False),
+    Column("data_hash", Text, nullable=False),  # as in tournament
+    Column("sample", Integer, nullable=False),
+    Column("norm", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("value", Double, nullable=False),
+    Column("seed", Integer, nullable=False),
+    UniqueConstraint("defense_id", "data_hash", "sample", "norm", "kind", "seed"),
+    _one_of("norm", NORMS),
+)
+
+distal = Table(
+    "distal",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("defense_id", ForeignKey("defense.id"), nullable=False),
+    Column("label", Integer, nullable=False),  # the class that the image is to be taken for
+    Column("gradient", Text, nullable=False),  # autograd, straight-through, exact or estimated
+    Column("seed", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("confidence", Double, nullable=False),
+    Column("steps", Integer, nullable=False),
+    Column("queries", Integer, nullable=False),
+    Column("gradient_queries", Integer, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("image", LargeBinary, nullable=False),  # as result.adversarial
+    UniqueConstraint("defense_id", "label", "gradient", "seed"),
+    _one_of("status", (Status.FOUND, Status.NOT_FOUND)),
+)

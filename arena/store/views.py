@@ -1,0 +1,108 @@
+"""The views, for people who open the database with `sqlite3`."""
+
+from __future__ import annotations
+
+from sqlalchemy import column, table
+
+from arena.interface.results import Status
+
+VIEWS = {
+    # The matches that count: each defense as it was last used, on the data that was last used. Attacks of all
+    # settings, seeds and budgets count, for an adversarial is an adversarial however it was found.
+    "current_match": """
+        SELECT m.id, m.tournament_id, m.norm, m.budget, a.name AS attack, d.name AS defense, d.id AS defense_id
+        FROM match m
+        JOIN attack a ON a.id = m.attack_id
+        JOIN defense d ON d.id = m.defense_id
+        JOIN tournament t ON t.id = m.tournament_id
+        JOIN tournament latest ON latest.dataset = t.dataset AND latest.split = t.split
+            AND latest.data_hash = t.data_hash
+        WHERE latest.last_used = (SELECT MAX(last_used) FROM tournament)
+            AND d.last_used = (SELECT MAX(other.last_used) FROM defense other WHERE other.name = d.name)""",
+    # The closest verified adversarial of each sample over all attacks of a norm; the first of equally close ones.
+    "best_result": """
+        SELECT defense, norm, sample, attack, distance, status, match_id
+        FROM (
+            SELECT m.defense, m.norm, m.attack, r.sample, r.distance, r.status, r.match_id,
+                ROW_NUMBER() OVER (
+                    PARTITION BY m.defense, m.norm, r.sample ORDER BY r.distance, r.match_id
+                ) AS place
+            FROM current_match m
+            JOIN result r ON r.match_id = m.id
+            WHERE r.distance IS NOT NULL
+        ) AS ranked
+        WHERE place = 1""",
+    # The best kind of bound of each sample. Each search may miss the minimum, so of its seeds the least counts.
+    "lower_bound": """
+        SELECT defense_id, data_hash, sample, norm, kind, value
+        FROM (
+            SELECT defense_id, data_hash, sample, norm, kind, MIN(value) AS value,
+                ROW_NUMBER() OVER (
+                    PARTITION BY defense_id, data_hash, sample, norm ORDER BY MIN(value) DESC, kind
+                ) AS place
+            FROM bound
+            GROUP BY defense_id, data_hash, sample, norm, kind
+        ) AS of_kind
+        WHERE place = 1""",
+    # What `arena leaderboard` prints; leaderboard.py computes the same, faster. Rows are grouped by the first match of
+    # their kind and keep their epsilon: grouping by names, or joining late, takes a million rows twice the time.
+    "leaderboard": f"""
+        WITH numbered AS (
+            SELECT m.*, t.epsilon,
+                MIN(m.id) OVER (PARTITION BY m.defense_id, m.norm) AS all_group,
+                MIN(m.id) OVER (PARTITION BY m.defense_id, m.norm, m.attack) AS attack_group
+            FROM current_match m
+            JOIN threshold t ON t.norm = m.norm
+        ), bounded AS (
+            SELECT defense_id, norm, sample, value
+            FROM lower_bound
+            WHERE data_hash = (SELECT data_hash FROM tournament ORDER BY last_used DESC LIMIT 1)
+        ), per_attack AS (
+            SELECT n.all_group, n.attack_group, n.epsilon, r.sample, MIN(r.distance) AS distance,
+                MIN(CASE WHEN r.fragile THEN NULL ELSE r.distance END) AS solid,
+                SUM(CASE WHEN r.status = '{Status.ERROR}' THEN 1 ELSE 0 END) AS errors, MAX(b.value) AS lower_bound
+            FROM numbered n
+            JOIN result r ON r.match_id = n.id
+            LEFT JOIN bounded b ON b.defense_id = n.defense_id AND b.norm = n.norm AND b.sample = r.sample
+            GROUP BY n.all_group, n.attack_group, n.epsilon, r.sample
+        ), per_group AS (
+            SELECT attack_group AS first_match, 0 AS is_all, epsilon, distance, solid, errors, lower_bound
+            FROM per_attack
+            UNION ALL
+            SELECT all_group, 1, epsilon, MIN(distance), MIN(solid), SUM(errors), MAX(lower_bound)
+            FROM per_attack
+            GROUP BY all_group, epsilon, sample
+        ), ranked AS (
+            SELECT g.*,
+                ROW_NUMBER() OVER (PARTITION BY first_match, is_all ORDER BY distance NULLS LAST) AS place,
+                COUNT(distance) OVER (PARTITION BY first_match, is_all) AS samples
+            FROM per_group g
+        ), summary AS (
+            SELECT first_match, is_all, epsilon, samples, SUM(errors) AS errors,
+                AVG(CASE WHEN distance > 0 THEN 1.0 WHEN distance <= 0 THEN 0.0 END) AS clean_accuracy,
+                (MAX(CASE WHEN place = (samples + 1) / 2 THEN distance END)
+                    + MAX(CASE WHEN place = samples / 2 + 1 THEN distance END)) / 2 AS median_distance,
+                AVG(CASE WHEN distance IS NOT NULL THEN lower_bound END) AS lower_bound_mean,
+                AVG(CASE WHEN lower_bound IS NOT NULL THEN distance END) AS mean_distance,
+                COUNT(CASE WHEN distance < solid OR solid IS NULL THEN distance END) AS fragile,
+                AVG(CASE WHEN distance > epsilon THEN 1.0 WHEN distance <= epsilon THEN 0.0 END) AS accuracy
+            FROM ranked
+            GROUP BY first_match, is_all, epsilon, samples
+        )
+        SELECT d.name AS defense, n.norm, CASE s.is_all WHEN 1 THEN 'all' ELSE n.attack END AS attack,
+            s.samples, s.errors, s.clean_accuracy, s.median_distance, s.epsilon, s.accuracy, s.lower_bound_mean,
+            d.fingerprint, s.fragile, s.mean_distance
+        FROM summary s
+        JOIN numbered n ON n.id = s.first_match
+        JOIN defense d ON d.id = n.defense_id""",
+}
+
+best_result = table(
+    "best_result", *map(column, ("defense", "norm", "sample", "attack", "distance", "status", "match_id"))
+)
+
+current_match = table(
+    "current_match", *map(column, ("id", "tournament_id", "norm", "budget", "attack", "defense", "defense_id"))
+)
+
+lower_bound = table("lower_bound", *map(column, ("defense_id", "data_hash", "sample", "norm", "kind", "value")))

@@ -1,0 +1,1 @@
+"""All that an attack gets of a defense, counted and remembered."""

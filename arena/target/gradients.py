@@ -1,0 +1,103 @@
+"""Gradient sources: each answers with scores and a vector-Jacobian product, so any attack runs over any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from arena.errors import BudgetExhausted
+from arena.geometry.distances import per_row
+from arena.interface.contracts import Defense
+
+Ask = Callable[[Tensor, Tensor], Tensor]  # images [N, ...], index [N] -> scores [N, classes], billed as queries
+Product = Callable[[Tensor], Tensor]  # cotangent [N, classes] -> gradient with respect to the images [N, ...]
+
+
+class Source(Protocol):
+    """`answer(x, index)`: scores [N, classes] and the vector-Jacobian product at the images x [N, ...]."""
+
+    def answer(self, x: Tensor, index: Tensor) -> tuple[Tensor, Product]: ...
+
+
+class Autograd:
+    """The defense's own gradient, by autograd, straight-through or exact, through the graph that `ask` builds."""
+
+    def __init__(self, ask: Ask, bill: Callable[[Tensor], Tensor | None]) -> None:
+        self._ask, self._bill = ask, bill
+
+    def answer(self, x: Tensor, index: Tensor) -> tuple[Tensor, Product]:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            scores = self._ask(x, index)
+
+        def product(cotangent: Tensor) -> Tensor:
+            paid = self._bill(index)
+            gradient = torch.autograd.grad(scores, x, cotangent, retain_graph=True)[0]
+            return gradient if paid is None else gradient * per_row(paid, x)
+
+        return scores.detach(), product
+
+
+class ExactScores(torch.autograd.Function):
+    """A defense's `scores`, with the gradients that its `score_gradient` knows."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, defense: Defense) -> Tensor:
+        scores, gradients = defense.score_gradient(x)
+        ctx.save_for_backward(gradients)
+        return scores
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:
+        (gradients,) = ctx.saved_tensors
+        return torch.einsum("nc,nc...->n...", cotangents[0], gradients), None
+
+
+class FiniteDifferences:
+    """Coordinate-wise central differences of the scores (paper section 5, "Score-based attacks").
+
+    The two images of a coordinate stay inside the box, and the quotient uses their actual distance; both are billed,
+    1568 queries for the whole Jacobian of a 28 x 28 image. The last Jacobian is kept: asking for the gradient of
+    another class at the same images costs nothing more.
+    """
+
+    def __init__(self, ask: Ask, step: float) -> None:
+        self._ask, self._step = ask, step
+        self._at: Tensor | None = None
+        self._jacobian: Tensor
+
+    def answer(self, x: Tensor, index: Tensor) -> tuple[Tensor, Product]:
+        x = x.detach().clone()
+        scores = self._ask(x, index)
+
+        def product(cotangent: Tensor) -> Tensor:
+            if self._at is None or not torch.equal(self._at, x):
+                self._jacobian, self._at = self._at_images(x, index, scores.shape[1]), x
+            return torch.einsum("npc,nc->np", self._jacobian, cotangent).view_as(x)
+
+        return scores, product
+
+    def _at_images(self, x: Tensor, index: Tensor, classes: int) -> Tensor:
+        """The Jacobians [N, pixels, classes]; zero where the sample's budget is spent."""
+        jacobians = x.new_zeros(len(x), x[0].numel(), classes)
+        spent: list[BudgetExhausted] = []
+        for jacobian, image, sample in zip(jacobians, x, index, strict=True):
+            try:
+                jacobian.copy_(self._at_image(image, sample))
+            except BudgetExhausted as end:
+                spent.append(end)
+        if len(spent) == len(x) > 0:
+            raise spent[0]
+        return jacobians
+
+    def _at_image(self, image: Tensor, index: Tensor) -> Tensor:
+        """The Jacobian [pixels, classes] at one image [1, 28, 28]."""
+        pixels = image.numel()
+        offsets = self._step * torch.eye(pixels, device=image.device).view(pixels, *image.shape)
+        pair = torch.cat([(image + offsets).clamp(0, 1), (image - offsets).clamp(0, 1)])
+        above, below = self._ask(pair, index.expand(2 * pixels)).chunk(2)
+        length = (pair[:pixels] - pair[pixels:]).flatten(1).sum(1, keepdim=True)
+        return (above - below) / length

@@ -1,0 +1,19 @@
+"""What may be asked about: images, and nothing else."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from arena.errors import PluginError
+
+
+def check_images(x: Tensor, shape: torch.Size) -> None:
+    """Raises PluginError unless x is float32 [N, *shape], finite and inside the box [0, 1]."""
+    if not isinstance(x, Tensor) or x.dtype != torch.float32 or x.shape[1:] != shape:
+        got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        raise PluginError(f"images must be float32 [N, {', '.join(map(str, shape))}], not {got}")
+    if x.numel():
+        low, high = (bound.item() for bound in x.detach().aminmax())
+        if not (low >= 0 and high <= 1):  # also catches NaN
+            raise PluginError(f"images must lie in the box [0, 1], not in [{low:g}, {high:g}]: clamp them first")

@@ -1,0 +1,117 @@
+"""The books of one unit: what each sample has cost so far, and the closest adversarial seen for it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from arena.errors import BudgetExhausted
+from arena.geometry.distances import distance
+from arena.geometry.norms import Norm
+
+NOTABLE = 0.99  # a closer adversarial enters the progress if it takes off 1 %: some attacks creep for 25 000 queries
+
+
+class BestAdversarials:
+    """The closest adversarial seen for each sample: images [B, ...], distance [B] (inf: none), query [B] (when).
+
+    clean: the images [B, ...], which stand where there is none.
+    """
+
+    def __init__(self, clean: Tensor) -> None:
+        self.images = clean.clone()
+        self.distance = torch.full_like(clean[:, 0, 0, 0], torch.inf)
+        self.query = torch.zeros(len(clean), dtype=torch.int64, device=clean.device)
+        self._noted = self.distance.clone()  # the last distance of each sample in _notes
+        self._notes: list[tuple[Tensor, Tensor, Tensor]] = []  # samples, queries and distances that took off 1 %
+
+    def keep(self, x: Tensor, index: Tensor, distances: Tensor, queries: Tensor) -> None:
+        """Take over the rows x (of the samples `index`, which may repeat) that are closer than what is kept."""
+        nearest = torch.full_like(self.distance, torch.inf).scatter_reduce(0, index, distances, "amin")
+        improves = (distances == nearest[index]) & (distances < self.distance[index])
+        better = improves.nonzero().flatten().flip(0)
+        rows = dict(zip(index[better].tolist(), better.tolist(), strict=True))  # of equally close rows the first
+        if rows:
+            samples = torch.tensor(list(rows), device=x.device)
+            chosen = torch.tensor(list(rows.values()), device=x.device)
+            self.images[samples] = x[chosen]
+            self.distance[samples] = distances[chosen]
+            self.query[samples] = queries[samples]
+            self._note(samples)
+
+    def _note(self, samples: Tensor) -> None:
+        distances = self.distance[samples]
+        notable = distances <= NOTABLE * self._noted[samples]
+        samples, distances = samples[notable], distances[notable]
+        if len(samples):
+            self._noted[samples] = distances
+            self._notes.append((samples, self.query[samples], distances))
+
+    def progress(self) -> list[list[list[float]]]:
+        """For each sample [query, distance] of its first adversarial, of each at least 1 % closer than the one before
+        in this list, and of the closest; distances have 6 digits. Empty where nothing was seen."""
+        seen = self.distance.isfinite().nonzero().flatten()
+        rows: list[list[list[float]]] = [[] for _ in self.images]
+        for columns in [*self._notes, (seen, self.query[seen], self.distance[seen])]:
+            for sample, query, closer in zip(*(column.tolist() for column in columns), strict=True):
+                entry = [query, float(f"{closer:.6g}")]
+                if rows[sample][-1:] != [entry]:
+                    rows[sample].append(entry)
+        return rows
+
+
+class QueryLog:
+    """Counts queries per sample, enforces the budget and keeps the closest adversarials.
+
+    x: clean images, float32 [B, 1, 28, 28] in [0, 1]; y: labels, int64 [B]; norm: in which "closest" is meant;
+    budget: queries allowed for each sample, forward and gradient together (None: no limit).
+    """
+
+    def __init__(
+        self, x: Tensor, y: Tensor, norm: Norm, budget: int | None = None, binary_threshold: float | None = None
+    ) -> None:
+        self.x, self.y, self.norm, self.budget = x.clone(), y.clone(), norm, budget
+        self.binary_threshold = binary_threshold
+        self.queries = torch.zeros_like(self.y)
+        self.gradient_queries = torch.zeros_like(self.y)
+        self.seen = BestAdversarials(self.x)
+        self.binarized = BestAdversarials(self.x)  # the same, after `binarize`: stays empty without a threshold
+
+    def charge(self, index: Tensor, *, gradient: bool = False) -> Tensor | None:
+        """Bill one query to each row's sample; gives the rows [N] that are paid, or None where all are.
+
+        A sample that cannot pay for all its rows pays for none. Raises BudgetExhausted if nobody can pay.
+        """
+        cost = torch.bincount(index, minlength=len(self.y))
+        paid = None
+        if self.budget is not None:
+            within_budget = self.queries + self.gradient_queries + cost <= self.budget
+            if not bool(within_budget.all()):
+                cost, paid = cost * within_budget, within_budget[index]
+                if not bool(paid.any()):
+                    raise BudgetExhausted(f"the budget of {self.budget} queries per sample is spent")
+        if gradient:
+            self.gradient_queries += cost
+        else:
+            self.queries += cost
+        return paid
+
+    def remember(self, x: Tensor, index: Tensor, scores: Tensor) -> None:
+        """Keep those of the answered images x [N, ...] that are misclassified and closer than any before."""
+        wrong = (scores.argmax(1) != self.y[index]).nonzero().flatten()
+        if not len(wrong):
+            return
+        x, index = x[wrong], index[wrong]
+        clean, spent = self.x[index], self.queries + self.gradient_queries
+        self.seen.keep(x, index, distance(self.norm, x, clean), spent)
+        if self.binary_threshold is not None:
+            x = binarize(x, clean, self.binary_threshold)
+            self.binarized.keep(x, index, distance(self.norm, x, clean), spent)
+
+
+def binarize(x: Tensor, clean: Tensor, threshold: float) -> Tensor:
+    """The closest images to `clean` that a model binarising at `threshold` cannot tell from x (paper section 5,
+    "Postprocessing"): each pixel is the clean one if it is on the same side, else just across the threshold."""
+    below = torch.nextafter(torch.tensor(threshold), torch.tensor(0.0)).item()
+    bright = x >= threshold
+    return torch.where(bright == (clean >= threshold), clean, torch.where(bright, threshold, below))

@@ -1,0 +1,144 @@
+"""Target: all that an attack gets to see of a defense, with permissions, counters and a memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from arena.errors import AccessDenied, PluginError
+from arena.geometry.distances import per_row
+from arena.interface.contracts import ACCESS_LEVELS, AccessLevel, Defense
+from arena.target.gradients import Autograd, FiniteDifferences, Source
+from arena.target.images import check_images
+from arena.target.logits import ask, evaluate
+from arena.target.query_log import QueryLog
+
+if TYPE_CHECKING:
+    from foolbox import Model
+
+
+class Target:
+    """What an attack may see of a defense, up to the access that it declared in `access`.
+
+    Every query takes images x, float32 [N, 1, 28, 28] in [0, 1], and `index` [N], the sample that each row belongs
+    to (default: the rows are the batch). Queries are billed to those samples; each answered image that is misclassified
+    and closer than any before is remembered. A sample whose budget is spent gets the answer to its clean image (and
+    no gradient), so that the others of its batch can go on. Raises AccessDenied for more than `access`, BudgetExhausted
+    when no sample can pay, PluginError for images that are not images.
+    """
+
+    def __init__(
+        self, defense: Defense, query_log: QueryLog, access: AccessLevel, source: Source | None = None
+    ) -> None:
+        self._defense, self._query_log, self._access = defense, query_log, access
+        self._source = source or Autograd(self._ask_with_graph, lambda index: query_log.charge(index, gradient=True))
+        self._differentiable = source is not None or self._grants("gradient")
+
+    @property
+    def defense(self) -> Defense:
+        """The defense itself (white-box): queries made on it are neither counted nor remembered."""
+        self._require("white-box")
+        return self._defense
+
+    @property
+    def best(self) -> Tensor:
+        """The closest adversarials seen so far [B, 1, 28, 28]; the clean image where there is none."""
+        return self._query_log.seen.images.clone()
+
+    @property
+    def best_distance(self) -> Tensor:
+        """Their distances [B] in the attack's norm; infinity where there is none."""
+        return self._query_log.seen.distance.clone()
+
+    def labels(self, x: Tensor, index: Tensor | None = None) -> Tensor:
+        """The defense's decisions, int64 [N]."""
+        return self._ask(x, self._checked(x, index)).argmax(1)
+
+    def scores(self, x: Tensor, index: Tensor | None = None) -> Tensor:
+        """Logits [N, classes]; where x requires a gradient they can be backpropagated to it, given the access."""
+        self._require("score")
+        index = self._checked(x, index)
+        if not (x.requires_grad and torch.is_grad_enabled()):
+            return self._ask(x, index)
+        if not self._differentiable:
+            raise AccessDenied(f"the attack needs a gradient, but declared access = {self._access!r}")
+        return _Differentiable.apply(x, self._source, index)
+
+    def gradient(self, x: Tensor, loss: Callable[[Tensor, Tensor], Tensor], index: Tensor | None = None) -> Tensor:
+        """Gradient [N, 1, 28, 28] of `loss(scores [N, classes], labels [N]) -> [N]` with respect to the images."""
+        index = self._checked(x, index)
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            total = loss(self.scores(x, index), self._query_log.y[index]).sum()
+        return torch.autograd.grad(total, x)[0]
+
+    def reconstructions(self, x: Tensor, index: Tensor | None = None) -> Tensor:
+        """The defense's reconstruction of each image by each class, [N, classes, 1, 28, 28]."""
+        self._require("reconstruction")
+        index = self._checked(x, index)
+        paid = self._query_log.charge(index)
+        with torch.no_grad():
+            asked = x if paid is None else torch.where(per_row(paid, x), x, self._query_log.x[index])
+            return self._defense.reconstructions(asked)  # type: ignore[attr-defined]
+
+    def with_finite_differences(self, step: float) -> Target:
+        """The same target, its gradient estimated by coordinate-wise differences of `step`: scores are enough."""
+        return Target(self._defense, self._query_log, self._access, FiniteDifferences(self._ask, step))
+
+    def foolbox(self) -> Model:
+        """A foolbox model over this target; an attack that may only see decisions sees one-hot logits."""
+        from arena.target.adapters import FoolboxModel
+
+        return FoolboxModel(self, decision_only=not self._grants("score"))
+
+    def _ask(self, x: Tensor, index: Tensor) -> Tensor:
+        return self._answer(x.detach(), index, lambda images: evaluate(self._defense, images))
+
+    def _ask_with_graph(self, x: Tensor, index: Tensor) -> Tensor:
+        return self._answer(x, index, lambda images: ask(self._defense, images))
+
+    def _answer(self, x: Tensor, index: Tensor, scores_of: Callable[[Tensor], Tensor]) -> Tensor:
+        paid = self._query_log.charge(index)
+        if paid is None:
+            scores = scores_of(x)
+            self._query_log.remember(x.detach(), index, scores.detach())
+            return scores
+        scores = scores_of(x[paid])
+        self._query_log.remember(x[paid].detach(), index[paid], scores.detach())
+        clean = evaluate(self._defense, self._query_log.x[index[~paid]])
+        return scores.new_empty(len(x), scores.shape[1]).index_put((paid,), scores).index_put((~paid,), clean)
+
+    def _grants(self, level: AccessLevel) -> bool:
+        return ACCESS_LEVELS.index(self._access) >= ACCESS_LEVELS.index(level)
+
+    def _require(self, level: AccessLevel) -> None:
+        if not self._grants(level):
+            raise AccessDenied(f"the attack asked for {level} access, but declared access = {self._access!r}")
+
+    def _checked(self, x: Tensor, index: Tensor | None) -> Tensor:
+        check_images(x, self._query_log.x.shape[1:])
+        if index is None:
+            if len(x) != len(self._query_log.x):
+                raise PluginError(
+                    f"{len(x)} rows for {len(self._query_log.x)} samples: pass index=, the sample of each row"
+                )
+            return torch.arange(len(x), device=x.device)
+        if index.shape != (len(x),):
+            raise PluginError(f"index has shape {tuple(index.shape)}, but there are {len(x)} rows")
+        return index
+
+
+class _Differentiable(torch.autograd.Function):
+    """Lets torch (and foolbox) backpropagate through a target, whatever its gradient source."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, source: Source, index: Tensor) -> Tensor:
+        scores, ctx.product = source.answer(x, index)
+        return scores
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.product(cotangents[0]), None, None

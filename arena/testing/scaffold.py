@@ -1,0 +1,116 @@
+"""`arena plugins new`: an attack package that is small, installable and passes the conformance kit."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from string import Template
+
+from arena.errors import UserError
+from arena.interface.registry import registry
+
+PYPROJECT = Template("""\
+[build-system]
+requires = ["setuptools>=68"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "arena-attack-$name"
+version = "0.1.0"
+dependencies = ["arena-robustness"]
+
+# This is how arena finds the package: the module named here implements its hooks.
+[project.entry-points.arena]
+$name = "$module"
+
+[tool.setuptools]
+py-modules = ["$module"]
+""")
+
+MODULE = Template('''\
+"""The attack $name for arena: a start that works, to be replaced by a better idea."""
+
+import arena
+import torch
+
+
+class $cls(arena.Attack):
+    """More and more of one random noise image, until the defense errs."""
+
+    name = "$name"
+    norm = "l2"  # the distance that it minimises: l0, l2 or linf
+    access = "decision"  # what it asks of the defense: decision < score < gradient < reconstruction < white-box
+
+    class Settings(arena.Settings):
+        """[attack.$name] in arena.toml. steps: noise levels to try; epsilon: standard deviation of the last."""
+
+        steps: int = 100
+        epsilon: float = 3.0
+
+    def run(self, target, x, y, rng):
+        """x: images, float32 [B, 1, 28, 28] in [0, 1]; y: their labels, int64 [B]. Neither may be modified.
+
+        rng is the only source of randomness. Returns one candidate for each image; the referee measures it.
+        """
+        noise = torch.randn(x.shape, generator=rng).to(x)
+        for step in range(1, self.settings.steps + 1):
+            epsilon = self.settings.epsilon * step / self.settings.steps
+            target.labels((x + epsilon * noise).clamp(0, 1))  # one query for each image; `y` is what must not come back
+        return target.best  # the closest adversarials that the target has seen; the clean image where there is none
+
+
+@arena.hookimpl
+def register_attacks(register):
+    register($cls)
+''')
+
+TEST = Template("""\
+from arena.testing import check_attack
+from $module import $cls
+
+
+def test_keeps_the_contract():
+    report = check_attack($cls())  # state how good it is with factor=: 1.25 is 25 % above the minimal distance
+    assert report.ok, str(report)
+""")
+
+
+def new_plugin(name: str, folder: Path) -> Path:
+    """Write the package arena-attack-NAME into `folder` and return its path; all of it or nothing.
+
+    name: letters, digits and hyphens. Raises UserError for another name, one that is taken, a package that
+    exists already, or a folder that cannot be written to.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+        raise UserError(
+            f"{name!r} is no name for an attack: use lower-case letters, digits and hyphens, as in my-attack"
+        )
+    if taken := registry().plugins.get(("attack", name)):
+        raise UserError(f"attack {name!r} is installed already, with {taken.package}; choose another name")
+    package = folder / f"arena-attack-{name}"
+    if package.exists():
+        raise UserError(f"{package} exists already; remove it or choose another name")
+    module = package.name.replace("-", "_")
+    cls = "".join(part.capitalize() for part in name.split("-")) + "Attack"
+    files = {"pyproject.toml": PYPROJECT, f"{module}.py": MODULE, f"test_{module}.py": TEST}
+    try:
+        _write(package, {file: text.substitute(name=name, module=module, cls=cls) for file, text in files.items()})
+    except OSError as failure:
+        raise UserError(f"cannot write {package}: {failure.strerror}; choose a folder that you may write to") from None
+    return package
+
+
+def _write(package: Path, files: dict[str, str]) -> None:
+    """Write a folder of text files beside its final place, then rename it."""
+    draft = Path(tempfile.mkdtemp(prefix=f".{package.name}-", dir=package.parent))
+    try:
+        for file, text in files.items():
+            (draft / file).write_text(text, encoding="utf-8")
+        draft.chmod(0o755)
+        os.rename(draft, package)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise

@@ -1,0 +1,1 @@
+"""What is asked for, what is missing, and the playing of it."""

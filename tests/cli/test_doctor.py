@@ -1,0 +1,46 @@
+"""`arena doctor` says what is wrong, and that nothing is."""
+
+import pytest
+from click.testing import CliRunner
+
+import arena.doctor
+from arena.cli import cli
+from arena.interface.registry import Problem, registry
+
+
+def findings(about):
+    return [finding for finding in arena.doctor.examine() if finding.about == about]
+
+
+def test_a_sound_installation(mnist):
+    played = CliRunner().invoke(cli, ["doctor"], standalone_mode=False)
+    assert played.return_value == 0, played.output
+    for what in ("torch", "all hashes agree", "7 models", "6 defenses", "all sound"):
+        assert what in " ".join(played.output.split())
+
+
+def test_missing_data_are_named_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setenv("ARENA_DATA", str(tmp_path))
+    (finding,) = findings("mnist")
+    assert not finding.sound and "run `arena data fetch`" in finding.says
+    assert not list(tmp_path.iterdir())
+    assert CliRunner().invoke(cli, ["doctor"], standalone_mode=False).return_value == 1
+
+
+def test_weights_that_are_not_those_of_the_card(tmp_path, monkeypatch):
+    (tmp_path / "cnn.json").write_text('{"name": "cnn", "sha256": "5eed"}')
+    (tmp_path / "cnn.safetensors").write_bytes(b"other")
+    monkeypatch.setattr(arena.doctor, "ZOO", tmp_path)
+    assert [finding.sound for finding in findings("weights")] == [True, False]
+    assert findings("weights")[1].says.startswith("cnn: not those")
+
+
+def test_packages_that_cannot_be_loaded(monkeypatch):
+    monkeypatch.setattr(registry(), "problems", [Problem("arena-attack-blur", "it has a typo")])
+    assert ("plugins", "arena-attack-blur: it has a typo", False) in findings("plugins")
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_a_small_terminal(width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert max(map(len, CliRunner().invoke(cli, ["doctor"]).output.splitlines())) <= width

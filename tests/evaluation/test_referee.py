@@ -1,0 +1,231 @@
+"""The referee: it believes nothing that it has not measured."""
+
+import math
+import random
+
+import numpy
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import arena
+from arena.errors import AccessDenied, PluginError, UserError
+from arena.evaluation.referee import isolated_random_state
+from arena.interface.results import Status
+from arena.testing import BinaryLinearDefense, LinearDefense
+
+DEFENSE = LinearDefense(classes=4, seed=3)
+X, Y = DEFENSE.sample_images(6, seed=4)
+
+
+def attack(run, access="white-box", norm="l2"):
+    """An attack whose `run` is the given function."""
+    namespace = {"name": "scripted", "norm": norm, "access": access, "run": run}
+    return type("Scripted", (arena.Attack,), namespace)()
+
+
+def play(run, x=X, y=Y, defense=DEFENSE, seed=0, budget=None, **declared):
+    return arena.play(defense, attack(run, **declared), x, y, seed=seed, budget=budget)
+
+
+def invert(self, target, x, y, rng):
+    return 1 - x
+
+
+def toward(x, fraction):
+    """Images on the way from x to their inversion."""
+    return x + fraction * (1 - 2 * x)
+
+
+def test_a_found_adversarial_is_measured_in_all_norms_in_float64():
+    for record, clean, label in zip(play(invert), X, Y, strict=True):
+        assert record.status == Status.FOUND
+        difference = record.adversarial.astype(numpy.float64) - clean.numpy().astype(numpy.float64)
+        assert record.l2 == record.distance == pytest.approx(numpy.linalg.norm(difference), rel=1e-12)
+        assert record.linf == pytest.approx(abs(difference).max(), rel=1e-12)
+        assert record.l0 == (difference != 0).sum()
+        scores = DEFENSE.scores(torch.from_numpy(record.adversarial)[None])[0]
+        assert record.adversarial_label == scores.argmax() != label == record.label == record.clean_label
+        assert record.margin == pytest.approx(float(scores.max() - scores[label]), rel=1e-4)
+
+
+def test_misclassified_samples_are_distance_zero_and_never_shown_to_the_attack():
+    wrong = (Y + torch.tensor([1, 0, 0, 1, 0, 0])) % 4
+    shown = []
+
+    def run(self, target, x, y, rng):
+        shown.append((x, y))
+        return 1 - x
+
+    records = play(run, y=wrong)
+    assert [record.status for record in records] == ["misclassified" if row in (0, 3) else "found" for row in range(6)]
+    assert records[0].distance == records[0].linf == 0 and records[0].queries == 0
+    assert torch.equal(shown[0][0], X[[1, 2, 4, 5]]) and torch.equal(shown[0][1], Y[[1, 2, 4, 5]])
+
+
+def test_the_clean_image_claims_nothing_and_a_false_claim_is_rejected():
+    records = play(lambda self, target, x, y, rng: torch.cat([x[:3], toward(x[3:], 1e-4)]))
+    assert [record.status for record in records] == ["not_found"] * 3 + ["rejected"] * 3
+    assert all(math.isinf(record.distance) and math.isinf(record.l0) for record in records)
+    assert all("correctly" in record.reason for record in records[3:])
+    assert all(record.adversarial is None for record in records)
+
+
+def test_candidates_that_are_no_images_cost_only_their_row():
+    def run(self, target, x, y, rng):
+        candidates = 1 - x
+        candidates[0, 0, 0, 0] = torch.nan
+        candidates[1, 0, 0, 0] = 1 + 1e-6
+        candidates[2, 0, 5, 5] = torch.inf
+        return candidates
+
+    records = play(run)
+    assert [record.status for record in records] == ["rejected"] * 3 + ["found"] * 3
+    assert "not finite" in records[0].reason and "box" in records[1].reason and "not finite" in records[2].reason
+
+
+def test_the_best_that_the_target_saw_beats_a_worse_candidate():
+    def run(self, target, x, y, rng):
+        for fraction in torch.linspace(1, 0, 41):
+            target.labels(toward(x, fraction))
+        return 1 - x
+
+    for record, worst in zip(play(run), play(invert), strict=True):
+        assert record.status == Status.FOUND and record.distance < worst.distance
+        assert record.queries == 41 and 1 <= record.best_query <= 41
+    assert play(invert)[0].best_query is None
+
+
+@pytest.mark.parametrize("kind", [LinearDefense, BinaryLinearDefense])
+def test_progress_leads_to_the_distance_that_counts(kind):
+    def run(self, target, x, y, rng):
+        for fraction in torch.linspace(1, 0, 41):
+            target.labels(toward(x, fraction))
+        return target.best
+
+    defense = kind(classes=4, seed=3)
+    x, y = defense.sample_images(6, seed=4)
+    for record in play(run, x=x, y=y, defense=defense):
+        queries, distances = zip(*record.progress, strict=True)
+        assert len(queries) > (kind is LinearDefense) and list(queries) == sorted(set(queries))
+        assert list(distances) == sorted(set(distances), reverse=True)
+        assert record.progress[-1] == [record.best_query, pytest.approx(record.distance, rel=1e-5)]
+    assert play(invert)[0].progress == []
+
+
+def test_a_better_candidate_beats_what_the_target_saw():
+    def run(self, target, x, y, rng):
+        target.labels(1 - x)
+        return toward(x, 0.9)
+
+    for record, worst in zip(play(run), play(invert), strict=True):
+        assert record.distance < worst.distance and record.best_query is None
+
+
+def test_a_spent_budget_is_no_failure():
+    def run(self, target, x, y, rng):
+        while True:
+            target.labels(1 - x)
+
+    assert all(record.status == Status.FOUND and record.queries == 7 for record in play(run, budget=7))
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (lambda self, target, x, y, rng: (x.add_(0.1), x)[1].clamp(0, 1), "modified its input"),
+        (lambda self, target, x, y, rng: (y.zero_(), 1 - x)[1], "modified its input"),
+        (lambda self, target, x, y, rng: (1 - x)[:2], "returned torch.float32 (2, 1, 28, 28)"),
+        (lambda self, target, x, y, rng: x > 0.5, "returned torch.bool"),
+        (lambda self, target, x, y, rng: None, "returned <class 'NoneType'>"),
+    ],
+)
+def test_a_broken_contract_is_named(run, message):
+    with pytest.raises(PluginError) as failure:
+        play(run)
+    assert message in str(failure.value)
+
+
+def test_undeclared_access_is_denied():
+    with pytest.raises(AccessDenied, match="score"):
+        play(lambda self, target, x, y, rng: target.scores(x), access="decision")
+
+
+def test_the_winner_must_hold_at_another_batch_size():
+    class Coupled(LinearDefense):
+        """Errs on a batch of the attack's size, unless it is the clean one."""
+
+        def scores(self, x):
+            scores = super().scores(x)
+            return scores.roll(1, 1) if len(x) == len(X) and not torch.equal(x, X) else scores
+
+    def run(self, target, x, y, rng):
+        target.labels(x * 0.999)
+        assert target.best_distance.isfinite().all()  # at this batch size it does err
+        return x * 0.999
+
+    assert {record.status for record in play(run, defense=Coupled(classes=4, seed=3))} == {Status.REJECTED}
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 6])
+def test_a_record_does_not_depend_on_the_batch(batch):
+    whole = play(invert)
+    parts = [
+        record for part in range(0, 6, batch) for record in play(invert, X[part : part + batch], Y[part : part + batch])
+    ]
+    assert [(r.status, r.distance, r.adversarial_label) for r in parts] == [
+        (r.status, r.distance, r.adversarial_label) for r in whole
+    ]
+
+
+def test_binarising_defenses_get_the_papers_post_processing():
+    defense = BinaryLinearDefense(classes=4, seed=3)
+    x, y = defense.sample_images(6, seed=4)
+    for record, clean in zip(play(invert, x=x, y=y, defense=defense), x, strict=True):
+        pixels = torch.from_numpy(record.adversarial)
+        below = torch.nextafter(torch.tensor(0.5), torch.tensor(0.0))
+        assert ((pixels == clean) | (pixels == 0.5) | (pixels == below)).all()
+        assert record.distance < float((1 - 2 * clean).norm())
+
+
+def test_a_wrongly_declared_threshold_does_not_protect():
+    class Liar(LinearDefense):
+        binary_threshold = 0.5
+
+    records = play(invert, defense=Liar(classes=4, seed=3))
+    assert [record.status for record in records] == ["found"] * 6
+
+
+def test_the_same_seed_gives_the_same_record_and_global_random_state_is_isolated():
+    def run(self, target, x, y, rng):
+        noise = torch.rand(x.shape, generator=rng) + torch.rand(x.shape) + float(numpy.random.rand()) + random.random()
+        return (x + noise).clamp(0, 1)
+
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    first, again, other = (play(run, seed=seed)[0].distance for seed in (5, 5, 6))
+    assert first == again != other
+    assert torch.equal(torch.rand(3), expected)
+
+
+@given(seed=st.integers(0, 2**63 - 1))
+def test_every_unit_seed_can_seed_every_generator(seed):
+    with isolated_random_state(seed) as rng:
+        assert rng.initial_seed() == seed
+
+
+def test_empty_batches_and_wrong_input():
+    assert play(invert, X[:0], Y[:0]) == []
+    for x, y in [(X.double(), Y), (X, Y[:2]), (X, Y.float()), (X + 1, Y), (X.numpy(), Y)]:
+        with pytest.raises(UserError):
+            play(invert, x, y)
+
+
+def test_an_attack_that_does_not_apply_is_refused():
+    class Opaque(LinearDefense):
+        gradient = "none"
+
+    with pytest.raises(UserError, match="needs gradient"):
+        play(invert, defense=Opaque(classes=4, seed=3), access="gradient")

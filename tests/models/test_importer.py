@@ -1,0 +1,66 @@
+"""Checkpoints of others: converted whole, with a card that says where they came from, or not at all."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+from paths import REFERENCE
+
+import arena
+from arena.cli import cli
+from arena.errors import UserError
+from arena.models.importer import import_weights
+
+released = pytest.mark.skipif(
+    not REFERENCE.exists(), reason="the authors' weights (../shared/reference-weights) are not here"
+)
+
+
+def command(*arguments):
+    return cli.main(["import", *map(str, arguments), "--quiet"], standalone_mode=False)
+
+
+@released
+def test_the_authors_cnn_becomes_a_weights_file(tmp_path, capsys, mnist):
+    source = REFERENCE / "vanilla_cnn.net"
+    command("cnn", source, "--out", tmp_path)
+    assert "accuracy test 99.35%" in capsys.readouterr().out
+    card = json.loads((tmp_path / "cnn.json").read_text())
+    assert card["recipe"] == {"imported": {source.name: hashlib.sha256(source.read_bytes()).hexdigest()}}
+    assert card["sha256"] == hashlib.sha256((tmp_path / "cnn.safetensors").read_bytes()).hexdigest()
+    x = mnist[0][:1000:10]
+    converted, original = (arena.load_defense("cnn", weights=path) for path in (tmp_path / "cnn.safetensors", source))
+    assert torch.equal(converted.scores(x), original.scores(x))
+    assert 0.8 < converted.confidence(x).amax(1).median() < 0.97
+    with pytest.raises(UserError, match="no calibration"):
+        original.confidence(x)
+
+
+@released
+@pytest.mark.slow
+def test_the_authors_abs_becomes_a_weights_file(tmp_path, mnist):
+    card = import_weights("abs", REFERENCE, out=tmp_path, quiet=True)
+    assert abs(card.accuracy["test"] - 0.990) <= 0.002
+    assert set(card.recipe["imported"]) == {f"ABS_{c}.net" for c in range(10)}
+    converted, original = (
+        arena.load_defense("abs", weights=path) for path in (tmp_path / "abs.safetensors", REFERENCE)
+    )
+    assert torch.equal(converted.scores(mnist[0][:20]), original.scores(mnist[0][:20]))
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "message"),
+    [
+        ("cnn", "missing.net", "cannot read weights .*missing.net: No such file"),
+        ("cnn", "text.net", "damaged or no weights at all"),
+        ("abs", ".", r"cannot read weights .*ABS_0\.net"),
+        ("nearest-neighbor", "text.net", "takes no weights"),
+        ("cmm", "text.net", "unknown defense 'cmm'"),
+    ],
+)
+def test_what_cannot_be_imported_is_one_line_and_leaves_nothing(name, source, message, tmp_path):
+    (tmp_path / "text.net").write_text("no weights")
+    with pytest.raises(UserError, match=message):
+        import_weights(name, tmp_path / source, out=tmp_path / "out", quiet=True)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,190 @@
+"""Leaderboard rows as text, for people and for programs."""
+
+import csv
+import io
+import json
+import math
+
+import pytest
+from paths import ROOT, SHARED
+from rich.console import Console
+
+from arena.reporting.columns import render
+from arena.reporting.published import table1
+from arena.store.leaderboard import LeaderboardRow
+
+PAPER = SHARED / "paper" / "table1.csv"
+
+
+def row(defense="cnn", norm="l2", attack="boundary", **fields):
+    values = {
+        "samples": 200,
+        "errors": 0,
+        "clean_accuracy": 0.99,
+        "median_distance": 1.2345,
+        "epsilon": {"l2": 1.5, "linf": 0.3}[norm],
+        "accuracy": 0.215,
+        "lower_bound_mean": None,
+        "fingerprint": "f" * 64,
+    }
+    return LeaderboardRow(defense, norm, attack, **values | fields)
+
+
+BOARD = [
+    row(),
+    row(attack="deepfool-l2-ge", median_distance=math.inf, accuracy=0.8),
+    row(attack="all"),
+    row("nearest-neighbor", errors=3, samples=0, clean_accuracy=None, median_distance=None, accuracy=None),
+    row("nearest-neighbor", attack="all", lower_bound_mean=1.02),
+    row("my_net", "linf", "my_attack"),
+    row("my_net", "linf", "all"),
+]
+
+
+def table(rows, width=None, **console):
+    if width:
+        console = {"force_terminal": True, "width": width, "color_system": None}
+    return render(rows, "table", Console(file=io.StringIO(), **console))
+
+
+def cells(text, label):
+    (line,) = [line for line in text.splitlines() if line.split()[:1] == [label]]
+    return line.split()[1:]
+
+
+def test_json_has_the_fields_and_no_number_that_json_lacks():
+    rows = json.loads(render(BOARD, "json"))
+    assert len(rows) == len(BOARD)
+    assert list(rows[0].items())[:4] == [("defense", "cnn"), ("norm", "l2"), ("attack", "boundary"), ("samples", 200)]
+    assert rows[0].keys() >= {"clean_accuracy", "epsilon", "accuracy", "lower_bound_mean", "errors", "fingerprint"}
+    assert [row["median_distance"] for row in rows[:4]] == [1.2345, "inf", 1.2345, None]
+
+
+def test_csv_reads_back():
+    rows = list(csv.DictReader(io.StringIO(render(BOARD, "csv"))))
+    assert [row["median_distance"] for row in rows[:4]] == ["1.2345", "inf", "1.2345", ""]
+    assert [float(row["accuracy"]) for row in rows[:2]] == [0.215, 0.8]
+
+
+def test_markdown_is_one_table_with_the_papers_values():
+    header, rule, *lines = render(BOARD, "markdown").splitlines()
+    assert len(lines) == len(BOARD)
+    assert {line.count("|") for line in (header, rule, *lines)} == {header.count("|")}
+    assert lines[1] == "| L2 | cnn | deepfool-l2-ge | 200 |  | 99.0% | \N{INFINITY} | 80.0% |  | 1.3 | 30% |"
+
+
+def test_latex_escapes_what_latex_would_read():
+    text = render(BOARD, "latex")
+    assert r"$L_2$ & cnn & deepfool-l2-ge & 200 &  & 99.0\% & $\infty$ & 80.0\% &  & 1.3 & 30\% \\" in text
+    assert r"$L_\infty$ & my\_net & my\_attack &" in text
+    (columns,) = [line for line in text.splitlines() if line.startswith(r"\begin")]
+    ends = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert {line.count(" & ") for line in ends} == {len(columns.split("{")[2]) - 2}
+
+
+def test_the_table_shows_the_paper_beside_where_it_has_that_cell():
+    text = table([row(), row(attack="all"), row(attack="invert"), row("nearest-neighbor", attack="gaussian-noise")])
+    assert cells(text, "boundary") == ["200", "99.0%", "1.23", "21.5%", "1.2", "21%"]
+    assert cells(text, "invert") == ["200", "99.0%", "1.23", "21.5%"]
+    assert cells(text, "gaussian-noise")[-2:] == ["\N{INFINITY}", "91%"]
+
+
+RANKS = {"unique": 3, "median_queries": 1568.5, "median_seconds": 0.1234}
+
+
+def test_a_ranking_shows_its_columns_and_those_that_matter_beside():
+    board = [row(optimality=0.987, **RANKS), row(attack="invert", optimality=None, **RANKS | {"unique": 0}, fragile=2)]
+    text = table(board, 80)
+    assert cells(text, "boundary") == ["200", "1.23", "21.5%", "98.7%", "3", "1568", "0.123"]
+    assert cells(text, "invert") == ["200", "1.23", "21.5%", "2", "1568", "0.123"]
+    assert "paper" not in text and "clean" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_curve_is_shown_after_powers_of_ten_and_whole_in_json_and_csv():
+    curve = [(1, math.inf), (10, 3.0), (100, 2.0), (700, 1.25)]
+    board = [row(curve=curve), row(attack="fgm", curve=[(50, 0.5)]), row(attack="all")]
+    assert cells(table(board), "boundary")[-4:] == ["3", "2", "1.25", "1.25"]
+    assert cells(table(board), "fgm")[-3:] == ["0.5"] * 3 and "0.5" not in cells(table(board), "fgm")[:-3]
+    whole = [[1, "inf"], [10, 3.0], [100, 2.0], [700, 1.25]]
+    assert [entry["curve"] for entry in json.loads(render(board, "json"))] == [whole, [[50, 0.5]], None]
+    (first, *_) = csv.DictReader(io.StringIO(render(board, "csv")))
+    assert json.loads(first["curve"]) == whole
+
+
+def test_a_field_of_another_view_is_left_out():
+    (plain,) = json.loads(render([row()], "json"))
+    (ranked,) = json.loads(render([row(optimality=None, **RANKS)], "json"))
+    assert plain.keys().isdisjoint(RANKS) and ranked.keys() > plain.keys() >= {"fragile"}
+
+
+def test_columns_without_a_value_are_left_out():
+    assert "errors" not in table([row()])
+    assert "bound" not in table([row(attack="invert")])
+    assert "paper" not in table([row(attack="invert")])
+    assert "errors" in table(BOARD)
+    assert "bound" in table(BOARD)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_table_fits_the_terminal(width):
+    names = ("boundary", "deepfool-linf-ge", "all")
+    text = table([row(which, attack=name) for which in ("cnn", "nearest-neighbor") for name in names], width)
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("deepfool-linf-ge") == 2  # not folded
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+
+
+def test_a_narrow_terminal_cuts_no_number():
+    text = table(BOARD, 60)
+    assert max(map(len, text.splitlines())) <= 60
+    assert text.count("99.0%") == len(BOARD) - 1
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+
+
+def test_a_terminal_too_narrow_for_all_columns_says_so_and_keeps_the_names():
+    text = table([row("nearest-neighbor"), row("madry")], 44)
+    assert max(map(len, text.splitlines())) <= 44
+    assert {line.split()[0] for line in text.splitlines() if line} >= {"nearest-neighbor", "madry"}
+    assert "Too narrow for" in text and "99.0%" in text and "paper" not in text
+    assert "Too narrow for" not in table(BOARD, 120)
+
+
+def test_a_pipe_gets_plain_unfolded_lines():
+    text = table(BOARD, width=None)
+    assert "\x1b" not in text
+    assert all(line == line.rstrip() for line in text.splitlines())
+    assert {line.split()[0] for line in text.splitlines() if line} >= {"boundary", "deepfool-l2-ge", "nearest-neighbor"}
+
+
+def test_sections_follow_what_was_asked():
+    by_match = table([row(), row(attack="all")])
+    assert [line.split()[0] for line in by_match.splitlines()[-3:]] == ["cnn", "boundary", "all"]
+    by_attack = table([row(), row("abs")])
+    assert [line.split()[0] for line in by_attack.split("\n\n")[-1].splitlines() if line] == ["abs", "boundary"]
+    by_defense = table([row(attack="all"), row("abs", attack="all")])
+    assert [line.split()[0] for line in by_defense.splitlines()[-2:]] == ["cnn", "abs"]
+
+
+def test_names_are_text_not_markup():
+    assert "[red]net" in table([row("[red]net")])
+
+
+@pytest.mark.parametrize(("form", "text"), [("table", "no results"), ("json", "[]")])
+def test_no_rows(form, text):
+    assert render([], form) == text
+
+
+def test_table_1_is_whole():
+    cells = table1()
+    every = [key for key in cells if key[1] == "all"]
+    assert (len(cells), len(every)) == (107 + 18, 18)
+    assert cells["l2", "all", "abs"] == (2.3, 0.80)
+    assert math.isinf(cells["l2", "gaussian-noise", "nearest-neighbor"].median_distance)
+    assert all(0 <= cell.accuracy <= 1 for cell in cells.values())
+
+
+def test_table_1_is_the_papers():
+    if not PAPER.exists():
+        pytest.skip("../shared/paper/table1.csv is not there")
+    assert (ROOT / "arena" / "reporting" / "published" / "table1.csv").read_text() == PAPER.read_text()

@@ -1,0 +1,236 @@
+"""Opening a database: what cannot be used is one line that says how to mend it; what is old is migrated."""
+
+import re
+import sqlite3
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from paths import ROOT
+from sqlalchemy import text
+from stores import open_match, record
+
+from arena.errors import UserError
+from arena.store import engine as database
+from arena.store import migrations
+from arena.store.store import open_store
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "arena.db"
+
+
+def refusal(url, create=True):
+    with pytest.raises(UserError) as caught:
+        open_store(str(url), create)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def version_of(file):
+    with sqlite3.connect(file) as connection:
+        return connection.execute("SELECT version FROM schema_version").fetchone()[0]
+
+
+@pytest.mark.parametrize("url", ["{}", "sqlite:///{}"])
+def test_a_path_and_its_url_are_the_same_database(file, url):
+    open_store(url.format(file)).close()
+    assert version_of(file) == migrations.current_version()
+    open_store(str(file), create=False).close()
+
+
+def test_reading_creates_nothing(file):
+    assert "run `arena run`" in refusal(f"sqlite:///{file}", create=False)
+    assert not file.exists()
+    file.touch()
+    assert "run `arena run`" in refusal(file, create=False)
+    assert file.stat().st_size == 0
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_text_file_is_not_touched(file, create):
+    file.write_text("my notes " * 1000)
+    assert re.search(r"arena\.db.*no SQLite file", refusal(file, create))
+    assert file.read_text() == "my notes " * 1000
+
+
+def test_the_database_of_another_program_is_not_touched(file):
+    with sqlite3.connect(file) as other:
+        other.execute("CREATE TABLE mail (id)")
+    assert "another program" in refusal(file)
+    with sqlite3.connect(file) as other:
+        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("mail",)]
+        assert other.execute("PRAGMA journal_mode").fetchall() == [("delete",)]
+
+
+def test_a_folder_and_a_missing_folder_are_named(tmp_path):
+    assert "is a folder" in refusal(tmp_path)
+    assert str(tmp_path / "nowhere") in refusal(tmp_path / "nowhere" / "arena.db")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc, a folder that nobody can write")
+def test_a_folder_that_cannot_be_written():
+    assert "writable" in refusal("sqlite:////proc/arena.db")
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("oracel://host/name", "sqlite:///FILE"),
+        ("sqlite:/arena.db", "write sqlite:///FILE"),
+        ("mysql+pymysql://host/name", "pip install pymysql"),
+    ],
+)
+def test_unknown_kinds_and_missing_drivers(url, remedy, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pymysql", None)  # as if it were not installed
+    assert remedy in refusal(url)
+
+
+def test_a_locked_database_says_so_in_time(file, monkeypatch):
+    open_store(str(file)).close()
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0)
+    holder = sqlite3.connect(file)
+    holder.execute("BEGIN IMMEDIATE")
+    store = open_store(str(file))  # reading needs no lock
+    with pytest.raises(UserError, match=r"arena\.db: another program keeps it locked"):
+        open_match(store)
+    holder.rollback()
+    open_match(store)
+    store.close()
+
+
+def test_a_full_disk_costs_the_unit_and_nothing_before(file):
+    store = open_store(str(file))
+    match_id = open_match(store)
+    store.append(match_id, [record(0)])
+    with database.writing(store._engine) as connection:  # the pool hands out this connection again
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 4}")
+    with pytest.raises(UserError, match=r"arena\.db: the disk is full: free some space"):
+        store.append(match_id, [record(sample) for sample in range(1, 50)])
+    assert store.settled(match_id) == {0}
+    store.close()
+
+
+def test_a_damaged_file_is_no_traceback(file):
+    store = open_store(str(file))
+    store.append(open_match(store), [record(sample) for sample in range(50)])
+    store.close()
+    content = bytearray(file.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    file.write_bytes(content)
+    assert "damaged" in refusal(file)
+
+
+def test_many_may_create_it_at_once(file):
+    barrier, failures = threading.Barrier(4), []
+
+    def create():
+        barrier.wait()
+        try:
+            open_store(str(file)).close()
+        except Exception as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=create) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert version_of(file) == migrations.current_version()
+
+
+def test_a_newer_schema_is_refused(file):
+    open_store(str(file)).close()
+    with sqlite3.connect(file) as newer:
+        newer.execute("UPDATE schema_version SET version = 99")
+    assert re.search(f"version 99.*knows {migrations.current_version()}.*upgrade", refusal(file))
+
+
+def add_country(connection):
+    connection.execute(text("ALTER TABLE result ADD COLUMN country TEXT"))
+
+
+def add_broken(connection):
+    connection.execute(text("ALTER TABLE result ADD COLUMN planet TEXT"))
+    raise RuntimeError("step fails half way")
+
+
+def test_an_older_database_is_migrated_step_by_step(file, monkeypatch):
+    store = open_store(str(file))
+    store.append(open_match(store), [record(0)])
+    before = store.leaderboard()
+    store.close()
+    seen = []
+    released = list(migrations.MIGRATIONS)
+    steps = [*released, add_country, lambda connection: seen.append("second")]
+    monkeypatch.setattr(migrations, "MIGRATIONS", steps)
+    store = open_store(str(file), create=False)
+    assert version_of(file) == 1 + len(steps)
+    assert seen == ["second"]
+    assert store.leaderboard() == before
+    store.close()
+    with sqlite3.connect(file) as migrated:
+        assert migrated.execute("SELECT sample, country FROM result").fetchall() == [(0, None)]
+        assert migrated.execute("SELECT COUNT(*) FROM leaderboard").fetchone() == (2,)
+    open_store(str(file)).close()  # and only once
+    assert seen == ["second"]
+
+
+def columns(file):
+    with sqlite3.connect(file) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        return {
+            table: sorted(column[1:4] for column in connection.execute(f"PRAGMA table_info({table})"))
+            for (table,) in tables
+        }
+
+
+def test_a_database_of_version_1_becomes_what_a_new_one_is(file, tmp_path):
+    with sqlite3.connect(file) as old:
+        old.executescript((ROOT / "tests" / "databases" / "version1.sql").read_text())
+    assert version_of(file) == 1
+    store, new = open_store(str(file), create=False), tmp_path / "new.db"
+    open_store(str(new)).close()
+    assert version_of(file) == version_of(new)
+    assert columns(file) == columns(new)
+    first, second = store.results(adversarials=True)
+    assert (first["status"], first["distance"], first["fragile"]) == ("found", 1.0, None)
+    assert (first["adversarial"] == 0.5).all()
+    assert second["status"] == "not_found"
+    store.append(open_match(store), [record(2)])
+    store.close()
+
+
+def test_version_3_computes_joint_bounds_anew(file):
+    store = open_store(str(file))
+    open_match(store)
+    store.close()
+    with sqlite3.connect(file) as old:  # version 2 had the same tables
+        old.executemany(
+            "INSERT INTO bound (defense_id, data_hash, sample, norm, kind, value, seed) "
+            "VALUES (1, '', 0, 'l2', ?, 1, 0)",
+            [("joint",), ("separate",)],
+        )
+        old.execute("UPDATE schema_version SET version = 2")
+    open_store(str(file), create=False).close()
+    with sqlite3.connect(file) as migrated:
+        assert migrated.execute("SELECT kind FROM bound").fetchall() == [("separate",)]
+
+
+def test_a_migration_that_fails_leaves_the_database_as_it_was(file, monkeypatch):
+    open_store(str(file)).close()
+    monkeypatch.setattr(migrations, "MIGRATIONS", [*migrations.MIGRATIONS, add_country, add_broken])
+    with pytest.raises(RuntimeError, match="half way"):
+        open_store(str(file))
+    monkeypatch.undo()
+    assert version_of(file) == migrations.current_version()
+    store = open_store(str(file))
+    store.append(open_match(store), [record(0)])
+    assert "country" not in store.results()[0]
+    assert len(store.leaderboard()) == 2
+    store.close()

@@ -1,0 +1,221 @@
+"""The leaderboard's numbers, held against a plain-Python oracle and against the views of the same name."""
+
+import math
+from collections import defaultdict
+from dataclasses import asdict
+from statistics import median
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import insert, text
+from stores import MNIST, attack, defense, open_match, record
+
+from arena.errors import UserError
+from arena.geometry.norms import NORMS
+from arena.interface.results import Status
+from arena.store import schema
+from arena.store.engine import reading, writing
+from arena.store.store import open_store
+
+DEFENSES = (defense("cnn", "a"), defense("cnn", "b"), defense("nearest-neighbor"))
+ATTACKS = (attack("boundary", "l2", 1), attack("boundary", "l2", 2), attack("fgm", "l2"), attack("fgsm", "linf"))
+EPSILON = {"l0": 12, "l2": 1.5, "linf": 0.3}
+
+# Few values, so that ties and distances of exactly epsilon come up.
+distances = st.sampled_from([0.1, 0.3, 0.9, 1.5, 2.5, 12.0, 13.0])
+rows = st.builds(
+    lambda sample, status, l0, l2, linf, fragile: (sample, status, {"l0": l0, "l2": l2, "linf": linf}, fragile),
+    st.integers(0, 4),
+    st.sampled_from(["found", *Status]),
+    distances,
+    distances,
+    distances,
+    st.sampled_from([None, False, True]),
+)
+units = st.tuples(
+    st.sampled_from(DEFENSES),
+    st.sampled_from(ATTACKS),
+    st.sampled_from([{"seed": 0}, {"seed": 1}, {"split": "train"}]),
+    st.lists(rows, max_size=5, unique_by=lambda row: row[0]),
+)
+tournaments = st.lists(units, min_size=1, max_size=8, unique_by=lambda unit: str(unit[:3]))
+
+
+def play(store, tournament):
+    for which, how, conditions, outcomes in tournament:
+        records = [
+            record(sample, status, norms[how.norm], **({**norms, "fragile": fragile} if status == "found" else {}))
+            for sample, status, norms, fragile in outcomes
+        ]
+        store.append(open_match(store, which, how, **conditions), records)
+
+
+def oracle(tournament, cross_norm=False):
+    """The rows by (defense, norm, attack): samples, errors, clean accuracy, median, accuracy, fingerprint, fragile."""
+    latest = {which.name: which for which, *_ in tournament}
+    split = tournament[-1][2].get("split")
+    found, errors = defaultdict(lambda: defaultdict(list)), defaultdict(int)
+    for which, how, conditions, outcomes in tournament:
+        if latest[which.name] != which or conditions.get("split") != split:
+            continue
+        for sample, status, norms, fragile in outcomes:
+            for norm in NORMS if cross_norm else [how.norm]:
+                for name in (how.name, "all"):
+                    key = (which.name, norm, name)
+                    of_sample = found[key]
+                    if status == "error":
+                        errors[key] += 1
+                    else:
+                        distance = {"found": norms[norm], "misclassified": 0}.get(status, math.inf)
+                        of_sample[sample].append((distance, status == "found" and fragile is True))
+    board = {}
+    for key, of_sample in found.items():
+        closest = [min(pairs) for pairs in of_sample.values()]  # of equally close ones the solid
+        values = [distance for distance, _ in closest]
+        share = lambda eps, values=values: sum(v > eps for v in values) / len(values) if values else None  # noqa: E731
+        middle = median(values) if values else None
+        fingerprint = latest[key[0]].fingerprint
+        board[key] = (len(values), errors[key], share(0), middle, share(EPSILON[key[1]]), fingerprint)
+        board[key] += (sum(fragile for _, fragile in closest),)
+    return board
+
+
+def keyed(rows):
+    board = {
+        (row["defense"], row["norm"], row["attack"]): (
+            *(row["samples"], row["errors"], row["clean_accuracy"], row["median_distance"], row["accuracy"]),
+            *(row["fingerprint"], row["fragile"]),
+        )
+        for row in rows
+    }
+    assert len(board) == len(rows)
+    return board
+
+
+def view(store, name):
+    with reading(store._engine) as connection:
+        return [dict(row) for row in connection.execute(text(f"SELECT * FROM {name}")).mappings()]
+
+
+@given(tournaments)
+def test_api_view_and_oracle_agree(tournament):
+    store = open_store("sqlite://")
+    play(store, tournament)
+    rows = [asdict(row) for row in store.leaderboard()]
+    assert keyed(rows) == oracle(tournament)
+    in_view = view(store, "leaderboard")
+    assert sorted(in_view, key=str) == sorted(
+        [{k: row[k] for k in in_view[0]} for row in rows] if rows else [], key=str
+    )
+    store.close()
+
+
+@given(tournaments)
+def test_cross_norm_counts_every_adversarial_in_all_norms(tournament):
+    store = open_store("sqlite://")
+    play(store, tournament)
+    assert keyed([asdict(row) for row in store.leaderboard(cross_norm=True)]) == oracle(tournament, cross_norm=True)
+    store.close()
+
+
+@given(tournaments)
+def test_best_result_is_the_closest_of_each_sample(tournament):
+    store = open_store("sqlite://")
+    play(store, tournament)
+    counted = [row for row in store.results() if row["status"] != "error"]
+    best = {}
+    for row in sorted(counted, key=lambda row: (row["distance"], row["match_id"])):
+        best.setdefault((row["defense"], row["norm"], row["sample"]), row)
+    names = ("attack", "distance", "status", "match_id")
+    seen = {(row["defense"], row["norm"], row["sample"]): [row[n] for n in names] for row in view(store, "best_result")}
+    assert seen == {key: [row[name] for name in names] for key, row in best.items()}
+    store.close()
+
+
+@pytest.fixture
+def store():
+    store = open_store("sqlite://")
+    for which, distance in ((defense("cnn"), 1.0), (defense("abs"), 2.0)):
+        store.append(open_match(store, which), [record(0, distance=distance), record(1, "misclassified")])
+        store.append(open_match(store, which, attack("fgm")), [record(0, distance=distance / 2), record(1, "error")])
+        store.append(open_match(store, which, attack("deepfool")), [record(0, "error")])
+        store.append(open_match(store, which, attack("fgsm", "linf")), [record(0, "not_found")])
+    yield store
+    store.close()
+
+
+def names(rows):
+    return [(row.norm, row.defense, row.attack) for row in rows]
+
+
+def test_by_match_lists_the_strongest_attack_first_and_all_last(store):
+    # Medians tie: against abs fgm leaves the lower accuracy, against cnn names decide. deepfool has no result.
+    of_abs = [("l2", "abs", name) for name in ("fgm", "boundary", "deepfool", "all")]
+    of_cnn = [("l2", "cnn", name) for name in ("boundary", "fgm", "deepfool", "all")]
+    linf = [("linf", which, name) for which in ("abs", "cnn") for name in ("fgsm", "all")]
+    assert names(store.leaderboard()) == of_abs + of_cnn + linf
+    assert names(store.leaderboard(norm="linf")) == linf
+
+
+def test_by_defense_lists_the_most_robust_first_against_all_attacks(store):
+    board = store.leaderboard(by="defense", norm="l2")
+    assert names(board) == [("l2", "abs", "all"), ("l2", "cnn", "all")]
+    assert [row.median_distance for row in board] == [0.5, 0.25]
+
+
+def test_by_attack_ranks_the_attacks_on_each_defense(store):
+    board = store.leaderboard(by="attack", norm="l2")
+    # fgm halves boundary's distance; deepfool has no result.
+    assert names(board) == [("l2", d, a) for d in ("abs", "cnn") for a in ("fgm", "boundary", "deepfool")]
+    assert [row.optimality for row in board[:3]] == [1, 0, None]
+    assert [row.unique for row in board] == [1, 0, 0, 0, 0, 0]  # boundary's 2.0 is beyond 1.5, its 1.0 is not
+    assert [(row.median_queries, row.median_seconds) for row in board[:3]] == [(10, 0), (10, 0), (None, None)]
+
+
+def test_an_attack_that_only_failed_is_listed_with_its_errors(store):
+    (row,) = [row for row in store.leaderboard() if (row.defense, row.attack) == ("cnn", "deepfool")]
+    assert (row.samples, row.errors) == (0, 1)
+    assert row.clean_accuracy is row.median_distance is row.accuracy is None
+
+
+def test_thresholds_come_from_the_table_or_the_caller(store):
+    assert {row.norm: row.epsilon for row in store.leaderboard()} == {"l2": 1.5, "linf": 0.3}
+    at_half = {(row.defense, row.attack): row.accuracy for row in store.leaderboard("l2", thresholds={"l2": 0.5})}
+    assert at_half["cnn", "fgm"] == 0
+    assert at_half["abs", "fgm"] == 1
+    with writing(store._engine) as connection:
+        connection.execute(text("UPDATE threshold SET epsilon = 0.5 WHERE norm = 'l2'"))
+    assert {(row.defense, row.attack): row.accuracy for row in store.leaderboard("l2")} == at_half
+    in_view = {
+        (row["defense"], row["attack"]): row["accuracy"] for row in view(store, "leaderboard") if row["norm"] == "l2"
+    }
+    assert in_view == at_half
+
+
+def test_lower_bounds_are_averaged_by_defense_and_norm(store):
+    cnn = store.defense_id(defense("cnn"))
+    bounds = [(0, "l2", 0.25), (1, "l2", 0.0), (0, "linf", 0.1)]
+    shared = {"defense_id": cnn, "data_hash": MNIST["data_hash"], "kind": "joint", "seed": 0}
+    rows = [shared | {"sample": sample, "norm": norm, "value": value} for sample, norm, value in bounds]
+    with writing(store._engine) as connection:
+        connection.execute(insert(schema.bound), rows)
+    expected = {("abs", "l2"): None, ("abs", "linf"): None, ("cnn", "l2"): 0.125, ("cnn", "linf"): 0.1}
+    means = {(row.defense, row.norm, row.attack): row.lower_bound_mean for row in store.leaderboard()}
+    assert {(defense, norm): mean for (defense, norm, attack), mean in means.items() if attack == "all"} == expected
+    in_view = view(store, "leaderboard")
+    assert {(row["defense"], row["norm"], row["attack"]): row["lower_bound_mean"] for row in in_view} == means
+
+
+def test_going_back_to_earlier_weights_counts_their_results_again(store):
+    assert {row.fingerprint for row in store.leaderboard() if row.defense == "cnn"} == {"cnn a"}
+    store.append(open_match(store, defense("cnn", "b")), [record(0)])
+    assert {row.fingerprint for row in store.leaderboard() if row.defense == "cnn"} == {"cnn b"}
+    open_match(store, defense("cnn", "a"))
+    assert {row.fingerprint for row in store.leaderboard() if row.defense == "cnn"} == {"cnn a"}
+
+
+@pytest.mark.parametrize("wrong", [{"norm": "l1"}, {"by": "sample"}])
+def test_an_unknown_choice_names_the_known_ones(store, wrong):
+    with pytest.raises(UserError, match=r"choose one of (l0|match)"):
+        store.leaderboard(**wrong)

@@ -1,0 +1,297 @@
+"""What was played is kept: exactly, whole units only, and nothing twice."""
+
+import math
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import zlib
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.exc import IntegrityError
+from stores import MNIST, attack, defense, image, open_match, record
+
+from arena.errors import UserError
+from arena.interface.results import Record
+from arena.store.blobs import IMAGE_SHAPE, pack, unpack
+from arena.store.store import open_store
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "arena.db"
+
+
+@pytest.fixture
+def store(file):
+    store = open_store(f"sqlite:///{file}")
+    yield store
+    store.close()
+
+
+def sql(file, query, *values):
+    with sqlite3.connect(file) as database:
+        return database.execute(query, values).fetchall()
+
+
+def test_a_record_comes_back_as_it_was(store):
+    kept = Record(
+        sample=7,
+        label=1,
+        status="found",
+        clean_label=1,
+        adversarial_label=8,
+        distance=1 / 3,
+        l0=12.0,
+        l2=1 / 3,
+        linf=0.1,
+        margin=1e-7,
+        queries=1000,
+        gradient_queries=10,
+        best_query=900,
+        seconds=0.25,
+        adversarial=image(),
+        reason="a line",
+        fragile=True,
+        progress=[[3, 1.5], [900, 1 / 3]],
+    )
+    match_id = open_match(store)
+    store.append(match_id, [kept])
+    (row,) = store.results(adversarials=True, progress=True)
+    expected = {field.name: getattr(kept, field.name) for field in fields(Record)}
+    expected |= {"match_id": match_id, "defense": "cnn", "attack": "boundary", "norm": "l2", "budget": None}
+    assert np.array_equal(row.pop("adversarial"), expected.pop("adversarial"))
+    assert row == expected
+
+
+def test_results_filter_and_leave_images_out_unless_asked(store):
+    store.append(open_match(store), [record(0), record(1, "not_found")])
+    store.append(open_match(store, attack=attack("fgsm", "linf")), [record(0)])
+    assert [row["sample"] for row in store.results(norm="l2")] == [0, 1]
+    assert [row["attack"] for row in store.results(attack="fgsm", defense="cnn")] == ["fgsm"]
+    assert store.results(defense="abs") == []
+    assert all("adversarial" not in row for row in store.results())
+    assert [row["adversarial"] is None for row in store.results(norm="l2", adversarials=True)] == [False, True]
+
+
+def test_infinity_is_a_real_number_to_sqlite(store, file):
+    store.append(open_match(store), [record(0, "not_found")])
+    assert sql(file, "SELECT distance, typeof(distance), distance = 9e999 FROM result") == [(math.inf, "real", 1)]
+
+
+def test_numpy_numbers_are_stored_as_numbers(store, file):
+    store.append(open_match(store), [record(np.int64(3), distance=np.float64(0.5))])
+    assert sql(file, "SELECT typeof(sample), typeof(distance) FROM result") == [("integer", "real")]
+
+
+@given(st.binary(min_size=784 * 4, max_size=784 * 4))
+def test_images_keep_every_bit(bits):
+    """Not-a-numbers and denormals included."""
+    assert unpack(pack(np.frombuffer(bits, np.float32).reshape(IMAGE_SHAPE))).tobytes() == bits
+
+
+@pytest.mark.parametrize("wrong", [image().astype(np.float64), image()[0], (image() * 255).astype(np.uint8)])
+def test_only_exact_images_are_packed(wrong):
+    with pytest.raises(TypeError, match="float32"):
+        pack(wrong)
+
+
+@pytest.mark.parametrize("damage", [b"", b"no zlib", pack(image())[:-10], zlib.compress(b"too short")])
+def test_a_damaged_image_is_named(store, file, damage):
+    match_id = open_match(store)
+    store.append(match_id, [record(5), record(6)])
+    sql(file, "UPDATE result SET adversarial = ? WHERE sample = 6", damage)
+    for read in (lambda: list(store.evidence()), lambda: store.results(adversarials=True)):
+        with pytest.raises(UserError, match=f"match {match_id}, sample 6"):
+            read()
+    assert len(store.results()) == 2
+
+
+def test_everything_is_found_again_by_its_key(store):
+    match_id = open_match(store)
+    assert open_match(store) == match_id
+    others = [
+        open_match(store, budget=100),
+        open_match(store, seed=1),
+        open_match(store, defense=defense(weights="b")),
+        open_match(store, attack=attack(steps=2)),
+    ]
+    assert len({match_id, *others}) == 5
+    assert open_match(store, budget=100) == others[0]
+
+
+def test_conditions_and_environment_are_kept(store, file):
+    first = store.tournament_id(MNIST | {"seed": 1})
+    assert store.tournament_id({"seed": 1} | MNIST) == first  # the order of keys is no condition
+    ((conditions, environments),) = sql(file, "SELECT conditions, environments FROM tournament")
+    assert '"seed": 1' in conditions
+    assert environments.count('"torch"') == 1  # one environment, however often it was used
+
+
+def test_settled_is_all_but_errors(store):
+    match_id = open_match(store)
+    statuses = ["found", "misclassified", "not_found", "rejected", "error"]
+    store.append(match_id, [record(sample, status) for sample, status in enumerate(statuses)])
+    assert store.settled(match_id) == {0, 1, 2, 3}
+    assert store.settled(open_match(store, seed=1)) == set()
+
+
+def test_a_replay_replaces_errors_only(store, file):
+    match_id = open_match(store)
+    store.append(match_id, [record(0), record(1, "error", reason="boom")], error="Traceback: boom")
+    store.finish(match_id)
+    assert sql(file, "SELECT status, error FROM match") == [("failed", "Traceback: boom")]
+    with pytest.raises(UserError, match="sample 0: played already"):
+        store.append(match_id, [record(1), record(0, distance=0.1)])
+    assert [row["status"] for row in store.results()] == ["found", "error"]
+    store.append(match_id, [record(1)])
+    assert sql(file, "SELECT status, error FROM match") == [("playing", None)]
+    store.finish(match_id)
+    assert sql(file, "SELECT status, error FROM match") == [("played", None)]
+    assert [(row["sample"], row["status"], row["distance"]) for row in store.results()] == [
+        (0, "found", 1.0),
+        (1, "found", 1.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Record(2, 1, "lucky", distance=1.0),
+        record(2, adversarial=None),
+        record(2, distance=math.inf),
+        record(2, distance=math.nan),
+        record(2, distance=-1.0),
+        Record(2, 1, "misclassified", distance=0.5),
+        Record(2, 1, "not_found", distance=3.0),
+        Record(2, 1, "error", distance=3.0),
+        Record(0, 1, "not_found", distance=math.inf),  # sample 0 twice
+    ],
+)
+def test_a_unit_with_a_row_that_cannot_be_is_not_stored_at_all(store, file, bad):
+    match_id = open_match(store)
+    store.append(match_id, [record(1, "error")], error="first")
+    with pytest.raises((IntegrityError, ValueError)):
+        store.append(match_id, [record(0), record(1), bad])
+    assert sql(file, "SELECT sample, status FROM result") == [(1, "error")]
+    assert sql(file, "SELECT error FROM match") == [("first",)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE result SET status = 'won'",
+        "UPDATE match SET status = 'paused'",
+        "UPDATE match SET norm = 'l1'",
+        "UPDATE attack SET name = 'all'",
+        "INSERT INTO match SELECT NULL, tournament_id, defense_id, attack_id, norm, NULL, status, error FROM match",
+    ],
+)
+def test_the_tables_refuse_what_has_no_meaning(store, file, statement):
+    store.append(open_match(store), [record(0)])
+    with pytest.raises(sqlite3.IntegrityError):
+        sql(file, statement)
+
+
+def test_evidence_comes_with_all_that_verification_access(store):
+    old, new = defense(weights="old"), defense(weights="new")
+    for identity in (old, new):
+        store.append(open_match(store, defense=identity), [record(4, distance=0.5, linf=0.1), record(5, "not_found")])
+        store.append(open_match(store, defense=identity), [record(6, "misclassified")])
+    stored = list(store.evidence())
+    assert [kept.defense for kept in stored] == [old, old, new, new]
+    assert [kept.sample for kept in stored] == [4, 6, 4, 6] and stored[1].adversarial is None
+    kept = stored[0]
+    assert (kept.conditions, kept.attack, kept.norm) == (MNIST | {"seed": 0}, "boundary", "l2")
+    assert (kept.sample, kept.label, kept.adversarial_label, kept.status) == (4, 1, 3, "found")
+    assert (kept.distance, kept.l2, kept.linf) == (0.5, 0.5, 0.1)
+    assert np.array_equal(kept.adversarial, image(4))
+
+
+def test_a_frame_needs_pandas(store, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UserError, match="pip install pandas"):
+        store.results().to_frame()
+
+
+def test_results_become_a_frame(store):
+    pytest.importorskip("pandas", reason="pandas is not installed")
+    store.append(open_match(store), [record(0), record(1, "not_found")])
+    frame = store.results().to_frame()
+    assert list(frame["distance"]) == [1.0, math.inf]
+
+
+def test_a_reader_sees_whole_units_while_a_writer_appends(store, file):
+    match_id, unit = open_match(store), 20
+    reader, done, counts = open_store(str(file), create=False), threading.Event(), []
+
+    def read():
+        while not done.is_set():
+            counts.append(len(reader.results()))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        for first in range(0, 30 * unit, unit):
+            store.append(match_id, [record(sample, "not_found") for sample in range(first, first + unit)])
+    finally:
+        done.set()
+        thread.join()
+    reader.close()
+    assert len(set(counts)) > 2  # it read while units came in
+    assert counts == sorted(counts)
+    assert all(count % unit == 0 for count in counts)
+
+
+KILLED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from stores import open_match, record
+from arena.store.store import open_store
+store = open_store(sys.argv[2])
+match_id = open_match(store)
+first = max(store.settled(match_id), default=-1) + 1
+while True:
+    store.append(match_id, [record(sample) for sample in range(first, first + 20)])
+    print(first, flush=True)
+    first += 20
+"""
+
+
+def test_kill_minus_9_loses_no_unit_that_was_reported_and_leaves_none_half(file, request):
+    reported = -1
+    for units in (1, 2, 5, 9):
+        command = [sys.executable, "-c", KILLED, str(request.path.parent), str(file)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            for _ in range(units):
+                reported = int(writer.stdout.readline())
+            writer.kill()
+        assert sql(file, "PRAGMA integrity_check") == [("ok",)]
+        samples = [sample for (sample,) in sql(file, "SELECT sample FROM result ORDER BY sample")]
+        assert samples == list(range(len(samples)))
+        assert len(samples) % 20 == 0
+        assert reported + 20 <= len(samples) <= reported + 40  # the unit being written may have made it
+
+
+def test_readers_start_without_torch():
+    code = (
+        "import sys, arena.store, arena.reporting.columns; print({'torch', 'foolbox', 'pydantic'} & set(sys.modules))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_the_sqlite3_program_reads_what_is_open_for_writing(store, file):
+    if not (program := shutil.which("sqlite3")):
+        pytest.skip("the sqlite3 program is not installed")
+    store.append(open_match(store), [record(0, distance=0.5), record(1, "not_found"), record(2, distance=2.0)])
+    query = "SELECT defense, attack, samples, median_distance, accuracy FROM leaderboard ORDER BY attack"
+    printed = subprocess.check_output([program, file, query], text=True)
+    assert [line.split("|")[:3] for line in printed.splitlines()] == [["cnn", "all", "3"], ["cnn", "boundary", "3"]]
+    assert [float(number) for number in printed.split("\n")[0].split("|")[3:]] == pytest.approx([2.0, 2 / 3])
+    printed = subprocess.check_output([program, file, "SELECT sample, distance, status FROM best_result"], text=True)
+    assert printed.split() == ["0|0.5|found", "1|Inf|not_found", "2|2.0|found"]

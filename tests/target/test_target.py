@@ -1,0 +1,284 @@
+"""What an attack may see, what it pays, and what is remembered of it."""
+
+import math
+
+import foolbox
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
+
+from arena.errors import AccessDenied, BudgetExhausted, PluginError
+from arena.geometry.distances import distance
+from arena.interface.contracts import ACCESS_LEVELS
+from arena.target.logits import evaluate
+from arena.target.query_log import QueryLog, binarize
+from arena.target.target import Target
+from arena.testing import LinearDefense
+
+
+@pytest.fixture
+def defense():
+    return LinearDefense(classes=5, seed=1)
+
+
+@pytest.fixture
+def batch(defense):
+    return defense.sample_images(4, seed=2)
+
+
+def target_of(defense, batch, access="gradient", **query_log):
+    books = QueryLog(*batch, norm=query_log.pop("norm", "l2"), **query_log)
+    return Target(defense, books, access), books
+
+
+def loss(scores, y):
+    return cross_entropy(scores, y, reduction="none")
+
+
+QUERIES = {
+    "decision": lambda target, x: target.labels(x),
+    "score": lambda target, x: target.scores(x),
+    "gradient": lambda target, x: target.gradient(x, loss),
+    "reconstruction": lambda target, x: target.reconstructions(x),
+    "white-box": lambda target, x: target.defense,
+}
+
+
+@pytest.mark.parametrize("access", ACCESS_LEVELS)
+@pytest.mark.parametrize("level", ACCESS_LEVELS)
+def test_each_level_grants_itself_and_those_before_it(defense, batch, access, level):
+    defense.reconstructions = lambda x: x[:, None]
+    target, _ = target_of(defense, batch, access)
+    if ACCESS_LEVELS.index(access) < ACCESS_LEVELS.index(level):
+        with pytest.raises(AccessDenied, match=access):
+            QUERIES[level](target, batch[0])
+    else:
+        QUERIES[level](target, batch[0])
+
+
+def test_score_access_gives_no_gradient_through_the_back_door(defense, batch):
+    target, _ = target_of(defense, batch, "score")
+    with pytest.raises(AccessDenied, match="gradient"):
+        target.scores(batch[0].clone().requires_grad_())
+    with pytest.raises(AccessDenied):
+        target.gradient(batch[0], loss)
+
+
+def test_decision_access_gives_foolbox_one_hot_labels(defense, batch):
+    target, _ = target_of(defense, batch, "decision")
+    logits = target.foolbox()(batch[0])
+    assert logits.sum(1).eq(1).all() and set(logits.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(logits.argmax(1), batch[1])
+
+
+def test_queries_are_billed_to_the_sample_of_each_row(defense, batch):
+    target, books = target_of(defense, batch)
+    x = batch[0]
+    target.labels(x)
+    target.scores(x[[2, 2, 3]], index=torch.tensor([2, 2, 3]))
+    target.gradient(x[:1], loss, index=torch.tensor([0]))
+    assert books.queries.tolist() == [2, 1, 3, 2]
+    assert books.gradient_queries.tolist() == [1, 0, 0, 0]
+
+
+def test_the_budget_is_a_hard_limit_on_all_queries_together(defense, batch):
+    target, books = target_of(defense, batch, budget=5)
+    target.gradient(batch[0], loss)  # one forward, one gradient
+    target.labels(batch[0])
+    one = torch.tensor([1])
+    target.labels(batch[0][one], index=one)
+    target.labels(batch[0][one], index=one)
+    target.labels(batch[0])
+    assert books.queries.tolist() == [3, 4, 3, 3] and books.gradient_queries.tolist() == [1, 1, 1, 1]
+    with pytest.raises(BudgetExhausted, match="5"):
+        target.labels(batch[0][one], index=one)
+
+
+def test_a_spent_sample_hears_of_its_clean_image_while_the_others_go_on(defense, batch):
+    x, y = batch
+    target, books = target_of(defense, batch, budget=3)
+    one = torch.tensor([1])
+    for _ in range(3):
+        target.labels(x[one], index=one)
+    inverted = 1 - x
+    others = torch.tensor([0, 2, 3])
+    assert torch.equal(target.labels(inverted)[others], defense.scores(inverted[others]).argmax(1))
+    assert target.labels(inverted)[1] == y[1] and not target.best_distance.isfinite()[1]
+    assert books.queries.tolist() == [2, 3, 2, 2]
+    target.labels(inverted)
+    with pytest.raises(BudgetExhausted):
+        target.labels(inverted)
+
+
+@pytest.mark.parametrize("source", ["autograd", "estimated"])
+def test_a_spent_sample_has_no_gradient_and_spoils_no_other(defense, batch, source):
+    def gradient(ledger_budget, spend):
+        target, _ = target_of(defense, batch, budget=ledger_budget)
+        for _ in range(spend):
+            target.labels(batch[0][:1], index=torch.tensor([0]))
+        return (target if source == "autograd" else target.with_finite_differences(0.1)).gradient(batch[0], loss)
+
+    alone = gradient(None, 0)
+    beside = gradient(2000, 1999)
+    assert not beside[0].any() and torch.equal(beside[1:], alone[1:])
+    with pytest.raises(BudgetExhausted):
+        gradient(1, 1)
+
+
+def test_rows_that_are_not_the_batch_need_an_index(defense, batch):
+    target, _ = target_of(defense, batch)
+    with pytest.raises(PluginError, match="index="):
+        target.labels(batch[0][:2])
+    with pytest.raises(PluginError, match="index"):
+        target.labels(batch[0][:2], index=torch.tensor([0]))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda x: x.double(),
+        lambda x: x[:, :, :27],
+        lambda x: x.flatten(1),
+        lambda x: x + 1,
+        lambda x: x - 1e-3 - x.min(),
+        lambda x: x.clone().fill_(float("nan")),
+        lambda x: x.numpy(),
+    ],
+)
+def test_queries_must_be_images(defense, batch, bad):
+    target, books = target_of(defense, batch)
+    with pytest.raises(PluginError, match="images must"):
+        target.labels(bad(batch[0]))
+    assert not books.queries.any()
+
+
+def test_a_query_of_any_size_reaches_the_defense_in_bounded_batches(defense):
+    sizes = []
+    defense.scores = lambda x: (sizes.append(len(x)), x.flatten(1)[:, :3])[1]
+    evaluate(defense, torch.rand(2 * defense.batch_size + 1, 1, 28, 28))
+    assert sizes == [defense.batch_size, defense.batch_size, 1]
+    assert evaluate(defense, torch.rand(0, 1, 28, 28)).shape == (0, 3)
+
+
+def test_scores_that_are_not_finite_are_the_defenses_fault(defense, batch):
+    target, _ = target_of(defense, batch)
+    defense.scores = lambda x: torch.full((len(x), 3), torch.nan)
+    with pytest.raises(PluginError, match="linear.*not finite"):
+        target.labels(batch[0])
+
+
+@given(seed=st.integers(0, 10**6), norm=st.sampled_from(["l0", "l2", "linf"]), rows=st.integers(1, 40))
+def test_the_memory_is_the_closest_misclassified_row_of_each_sample(seed, norm, rows):
+    defense = LinearDefense(classes=3, seed=1)
+    generator = torch.Generator().manual_seed(seed)
+    x, y = defense.sample_images(3, seed=2)
+    target, books = target_of(defense, (x, y), "decision", norm=norm)
+    index = torch.randint(3, (rows,), generator=generator)
+    queries = (x[index] + torch.randn(rows, 1, 28, 28, generator=generator) * 0.5).clamp(0, 1)
+    for part in torch.arange(rows).split(7):
+        target.labels(queries[part], index=index[part])
+    wrong = defense.scores(queries).argmax(1) != y[index]
+    for sample in range(3):
+        mine = wrong & (index == sample)
+        expected = distance(norm, queries[mine], x[index[mine]]).min() if mine.any() else torch.tensor(torch.inf)
+        assert target.best_distance[sample] == expected
+        assert distance(norm, target.best, x)[sample] == (expected if mine.any() else 0)
+        assert books.seen.query[sample] <= books.queries[sample]
+
+
+def notable(distances):
+    """Of [query, distance] in order: the first, those at least 1 % closer than the last one here, and the closest."""
+    kept, closest = [], [0, math.inf]
+    for entry in distances:
+        if entry[1] < closest[1]:
+            closest = entry
+            if not kept or entry[1] <= 0.99 * kept[-1][1]:
+                kept.append(entry)
+    return kept if kept[-1:] == [closest] or not kept else [*kept, closest]
+
+
+@given(seed=st.integers(0, 10**6), norm=st.sampled_from(["l0", "l2", "linf"]))
+def test_the_progress_is_each_notably_closer_row_and_the_closest(seed, norm):
+    generator = torch.Generator().manual_seed(seed)
+    x, y = torch.rand(3, 1, 4, 4, generator=generator), torch.zeros(3, dtype=torch.int64)
+    books = QueryLog(x, y, norm, binary_threshold=0.5)
+    seen, binarized = ([[] for _ in x] for _ in range(2))
+    for _ in range(20):
+        index = torch.randint(3, (4,), generator=generator)
+        noise = torch.randn(4, 1, 4, 4, generator=generator) * torch.rand(4, 1, 1, 1, generator=generator)
+        rows = (x[index] + 0.3 * noise).clamp(0, 1)
+        rows = torch.where(torch.rand(rows.shape, generator=generator) < 0.5, rows, x[index])
+        wrong = torch.rand(4, generator=generator) < 0.7
+        books.charge(index)
+        books.charge(index, gradient=True)
+        books.remember(rows, index, torch.stack([~wrong, wrong], 1).float())
+        for images, calls in ((rows, seen), (binarize(rows, x[index], 0.5), binarized)):
+            distances = distance(norm, images, x[index])
+            for sample in range(3):
+                if (mine := wrong & (index == sample)).any():
+                    spent = int(books.queries[sample] + books.gradient_queries[sample])
+                    calls[sample].append([spent, float(distances[mine].min())])
+    for closest, calls in ((books.seen, seen), (books.binarized, binarized)):
+        progress = closest.progress()
+        for sample in range(3):
+            expected = notable(calls[sample])
+            assert [query for query, _ in progress[sample]] == [query for query, _ in expected]
+            assert [d for _, d in progress[sample]] == pytest.approx([d for _, d in expected], rel=1e-5)
+            if expected:
+                assert progress[sample][-1][0] == closest.query[sample]
+
+
+def test_an_attack_that_creeps_leaves_a_short_progress():
+    x, y = torch.zeros(1, 1, 1, 1), torch.zeros(1, dtype=torch.int64)
+    books = QueryLog(x, y, "linf")
+    for step in range(1000):
+        index = torch.tensor([0])
+        books.charge(index)
+        books.remember(torch.full_like(x, 0.9 - 2e-4 * step), index, torch.tensor([[0.0, 1.0]]))
+    (progress,) = books.seen.progress()
+    assert progress[0] == [1, pytest.approx(0.9)] and progress[-1] == [1000, pytest.approx(0.7002)]
+    assert 20 < len(progress) < 30  # 0.99 ** 25 = 0.7002 / 0.9
+
+
+@given(seed=st.integers(0, 10**6), threshold=st.sampled_from([0.25, 0.5, 0.9]))
+def test_binarize_keeps_every_decision_at_the_least_distance(seed, threshold):
+    generator = torch.Generator().manual_seed(seed)
+    x, clean = torch.rand(2, 5, 1, 4, 4, generator=generator)
+    snapped = binarize(x, clean, threshold)
+    assert torch.equal(snapped >= threshold, x >= threshold)
+    for norm in ("l0", "l2", "linf"):
+        assert (distance(norm, snapped, clean) <= distance(norm, x, clean) + 1e-6).all()
+    assert torch.equal(binarize(clean, clean, threshold), clean)
+
+
+def test_differences_agree_with_autograd_and_cost_forward_queries_only(defense, batch):
+    exact, _ = target_of(defense, batch)
+    target, books = target_of(defense, batch, "score")
+    estimated = target.with_finite_differences(1e-2)
+    expected = exact.gradient(batch[0], loss)
+    assert torch.allclose(estimated.gradient(batch[0], loss), expected, atol=1e-3 * float(expected.abs().max()))
+    assert books.queries.tolist() == [1 + 2 * 784] * 4 and not books.gradient_queries.any()
+    estimated.gradient(batch[0], lambda scores, y: -loss(scores, y))  # the Jacobian of these images is known
+    assert books.queries.tolist() == [2 + 2 * 784] * 4
+
+
+def test_differences_stay_inside_the_box(defense, batch):
+    seen = []
+    original = defense.scores
+    defense.scores = lambda x: (seen.append((float(x.min()), float(x.max()))), original(x))[1]
+    target, _ = target_of(defense, batch, "score")
+    gradient = target.with_finite_differences(0.7).gradient(batch[0], loss)
+    assert gradient.isfinite().all() and all(low >= 0 and high <= 1 for low, high in seen)
+
+
+@pytest.mark.parametrize("source", ["autograd", "estimated"])
+def test_any_foolbox_attack_runs_over_any_gradient_source(defense, batch, source):
+    target, books = target_of(defense, batch, "gradient" if source == "autograd" else "score")
+    model = (target if source == "autograd" else target.with_finite_differences(1e-2)).foolbox()
+    _, _, success = foolbox.attacks.L2DeepFoolAttack(steps=20)(model, *batch, epsilons=None)
+    assert success.all()
+    optimum = defense.minimal_distance("l2", batch[0])
+    assert (target.best_distance <= 1.1 * optimum).all()
+    assert books.queries.min() > 0

@@ -1,0 +1,89 @@
+"""`arena plugins new` writes a package that installs and passes; or one line, and nothing."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+
+import pytest
+from plugin_packages import arena, install
+
+from arena.errors import UserError
+from arena.testing.scaffold import new_plugin
+
+
+def test_a_new_plugin_installs_and_passes_its_own_test_and_the_kit(tmp_path):
+    name = "my-attack"
+    made = arena("plugins", "new", name, plugins=tmp_path, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    package = tmp_path / f"arena-attack-{name}"
+    assert package.name in made.stdout
+    assert [path.name for path in tmp_path.iterdir()] == [package.name]
+    site = install(tmp_path / "site", package)
+
+    checked = arena("plugins", "check", name, plugins=site, cwd=tmp_path)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "9 of 9 checks passed" in checked.stdout
+
+    own_test = next(package.glob("test_*.py"))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", own_test]
+    env = os.environ | {"PYTHONPATH": str(site)}
+    ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout
+    assert "1 passed" in ran.stdout
+
+
+@pytest.mark.parametrize("name", ["none", "x", "class", "a-2nd-one"])
+def test_any_good_name_gives_a_module_that_works(tmp_path, monkeypatch, name):
+    package = new_plugin(name, tmp_path)
+    monkeypatch.syspath_prepend(package)
+    classes = []
+    importlib.import_module(package.name.replace("-", "_")).register_attacks(classes.append)
+    assert [cls.name for cls in classes] == [name]
+
+
+@pytest.mark.parametrize("name", ["", "My-Attack", "my_attack", "1st", "-x", "x-", "a--b", "../up", "a b", "a\n"])
+def test_bad_names_are_refused(tmp_path, name):
+    with pytest.raises(UserError, match="lower-case letters, digits and hyphens"):
+        new_plugin(name, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_taken_is_refused(tmp_path):
+    with pytest.raises(UserError, match="'fgsm' is installed already, with arena-robustness"):
+        new_plugin("fgsm", tmp_path)
+
+
+def test_nothing_is_overwritten(tmp_path):
+    existing = tmp_path / "arena-attack-mine"
+    existing.mkdir()
+    with pytest.raises(UserError, match="exists already"):
+        new_plugin("mine", tmp_path)
+    assert not list(existing.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    for folder in (file, tmp_path / "absent"):
+        with pytest.raises(UserError, match="cannot write .*; choose a folder that you may write to"):
+            new_plugin("mine", folder)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_one_line(tmp_path):
+    tmp_path.chmod(0o555)
+    with pytest.raises(UserError, match="Permission denied; choose a folder"):
+        new_plugin("mine", tmp_path)
+
+
+def test_a_failure_half_way_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "rename", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        new_plugin("mine", tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,219 @@
+"""The conformance kit passes what keeps the contract and says what is wrong with what does not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hostile import hostile_attacks, hostile_defenses
+
+import arena
+from arena.errors import UserError
+from arena.interface.registry import registry
+from arena.testing import BinaryLinearDefense, LinearDefense, check_attack, check_defense, check_plugin
+from arena.testing.report import Report
+
+# Attacks that end their process, or cannot be interrupted, are left to the tournament's workers.
+BREACHES = {
+    "returns_nan": "box",
+    "out_of_box": "box",
+    "wrong_shape": "candidates",
+    "wrong_dtype": "candidates",
+    "no_tensor": "candidates",
+    "clean_image": "optimum",
+    "claims_success": "optimum",
+    "mutates_images": "inputs",
+    "mutates_labels": "inputs",
+    "raises": "runs",
+    "raises_exit": "runs",
+    "hangs": "runs",
+    "ignores_budget": "runs",
+    "asks_gradient": "access",
+    "draws_globally": "reproducible",
+    "remembers": "reproducible",
+    "couples_rows": "rows",
+}
+
+
+class Minimal(arena.Attack):
+    """The shortest way to the nearest boundary of a linear defense, ignoring the box on the way."""
+
+    name, norm, access = "minimal", "l2", "gradient"
+
+    def run(self, target, x, y, rng):
+        for other in range(10):
+            gap_to = lambda scores, y, other=other: scores[:, other] - scores.gather(1, y[:, None])[:, 0]  # noqa: E731
+            gap = -gap_to(target.scores(x), y)
+            slope = target.gradient(x, gap_to)
+            step = gap / slope.flatten(1).square().sum(1).clamp_min(1e-9)
+            for stretch in torch.linspace(1, 2, 50):
+                target.labels((x + (stretch * 1.001 * step).view(-1, 1, 1, 1) * slope).clamp(0, 1))
+        return target.best
+
+
+class Noisy(arena.Attack):
+    """Random, and as independent as noise can be."""
+
+    name, norm, access = "noisy", "l2", "decision"
+
+    def run(self, target, x, y, rng):
+        for step in range(1, 101):
+            target.labels((x + 0.03 * step * torch.randn(x.shape, generator=rng)).clamp(0, 1))
+        return target.best
+
+
+def failed(report: Report) -> list[str]:
+    return [finding.check for finding in report.findings if not finding.passed]
+
+
+def test_a_sound_attack_passes():
+    report = check_attack(Noisy)
+    assert report.ok, str(report)
+    assert str(report).startswith("attack noisy: 9 of 9 checks passed\n")
+
+
+@pytest.mark.parametrize(("factor", "ok"), [(1.3, True), (1.001, False)])
+def test_the_stated_factor_is_held_against_the_optimum(factor, ok):
+    report = check_attack(Minimal(), factor=factor)
+    assert failed(report) == ([] if ok else ["optimum"]), str(report)
+    assert f"stated: at most {factor:g} x" in str(report)
+
+
+def test_a_poor_attack_passes_unless_it_states_a_factor():
+    assert check_attack(Noisy()).ok
+    assert failed(check_attack(Noisy(), factor=2)) == ["optimum"]
+
+
+@pytest.mark.parametrize("run", BREACHES)
+def test_breaches_are_found(run):
+    report = check_attack(getattr(hostile_attacks, run), timeout=1)
+    assert BREACHES[run] in failed(report), str(report)
+    assert all("\n" not in str(finding) for finding in report.findings)
+
+
+def test_an_attack_that_swallows_the_end_of_its_budget_is_found():
+    class Swallows(Noisy):
+        def run(self, target, x, y, rng):
+            try:
+                return super().run(target, x, y, rng)
+            except Exception:
+                raise RuntimeError("no idea what happened") from None
+
+    report = check_attack(Swallows)
+    assert failed(report) == ["budget"], str(report)
+    assert "let BudgetExhausted through" in str(report)
+
+
+@pytest.mark.parametrize(("key", "value"), [("norm", "l3"), ("access", "everything")])
+def test_a_declaration_that_makes_no_sense_is_found(key, value):
+    report = check_attack(type("Odd", (Noisy,), {key: value}))
+    assert failed(report) == ["declaration"]
+    assert value in str(report)
+
+
+def test_an_opponent_that_the_attack_does_not_apply_to_is_found():
+    explains = type("Explains", (Noisy,), {"access": "reconstruction"})
+    report = check_attack(explains, defense=LinearDefense(classes=10))
+    assert failed(report) == ["declaration"] and "does not apply" in str(report)
+    assert check_attack(explains).ok  # left the choice, the kit finds one that fits
+
+
+def test_what_is_no_plugin_is_found():
+    assert failed(check_attack(LinearDefense)) == ["declaration"]
+    assert failed(check_defense(Noisy)) == ["declaration"]
+
+
+@pytest.mark.parametrize(
+    "defense", [LinearDefense(), LinearDefense(classes=10), BinaryLinearDefense(), hostile_defenses.Bright()], ids=repr
+)
+def test_sound_defenses_pass(defense):
+    report = check_defense(defense)
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize(
+    ("defense", "check"),
+    [
+        ("NanScores", "scores"),
+        ("WrongShapeScores", "scores"),
+        ("RaisesAtLoad", "declaration"),
+        ("RandomScores", "deterministic"),
+        ("BatchCoupled", "rows"),
+        ("MutatesImages", "inputs"),
+        ("WrongGradient", "gradient"),
+        ("NotBinary", "binary"),
+        ("HiddenWeights", "fingerprint"),
+    ],
+)
+def test_breaches_of_defenses_are_found(defense, check):
+    report = check_defense(getattr(hostile_defenses, defense))
+    assert check in failed(report), str(report)
+
+
+def test_a_defense_without_the_gradient_that_it_declares_is_found():
+    class Detached(LinearDefense):
+        def scores(self, x):
+            return super().scores(x.detach())
+
+    assert failed(check_defense(Detached())) == ["gradient"]
+
+
+def test_a_defense_that_cannot_take_a_single_image_is_found():
+    class Squeezes(LinearDefense):
+        def scores(self, x):
+            return super().scores(x).squeeze(0)
+
+    assert "rows" in failed(check_defense(Squeezes()))
+
+
+@pytest.mark.parametrize("name", registry().names("defense"))
+def test_built_in_defenses_pass(name):
+    report = check_plugin(name)
+    assert report.ok, str(report)
+
+
+LONG = ("boundary", "brendel-bethge", "carlini-wagner", "cutting-plane", "ead", "hop-skip-jump", "square")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name.startswith(LONG) else [])
+        for name in registry().names("attack")
+    ],
+)
+def test_built_in_attacks_pass(name):
+    report = check_plugin(name)
+    assert report.ok, str(report)
+
+
+class Spendthrift(arena.Attack):
+    """Walks back along the gradient, after it asked about the later rows more often."""
+
+    name, norm, access = "spendthrift", "l2", "gradient"
+
+    def run(self, target, x, y, rng):
+        again = torch.arange(len(x)).repeat_interleave(11 * torch.arange(len(x)))
+        target.labels(x[again], index=again)
+        slope = target.gradient(x, torch.nn.CrossEntropyLoss(reduction="none"))
+        slope = slope / slope.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        for length in torch.linspace(4, 0, 200):
+            target.labels((x + length * slope).clamp(0, 1))
+        return target.best
+
+
+@pytest.mark.parametrize("budget", [None, 210])
+def test_samples_whose_budgets_end_at_different_times_are_not_coupled(budget):
+    report = check_attack(Spendthrift(), budget=budget)
+    assert report.ok, str(report)
+    (rows,) = [finding for finding in report.findings if finding.check == "rows"]
+    assert "deterministic: alone as in a batch" in rows.message
+
+
+def test_unknown_plugins_are_named_with_the_close_ones():
+    with pytest.raises(UserError, match="unknown plugin 'nearest-nieghbor'; did you mean nearest-neighbor"):
+        check_plugin("nearest-nieghbor")
+
+
+def test_a_factor_makes_no_sense_for_a_defense():
+    with pytest.raises(UserError, match="--factor"):
+        check_plugin("cnn", factor=2)
