@@ -1,28 +1,35 @@
-# make tournament · make test · make lint · make bench · make conformance · make gpu-check
+# make help lists what there is.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: tournament test conformance lint bench sanitize gpu-check clean
+.PHONY: help tournament test conformance lint docs bench sanitize gpu-check clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 tournament: $(INSTALLED)  ## venv, install, MNIST, a quick tournament, the leaderboard, the report
 	$(BIN)/arena data fetch
 	$(BIN)/arena run --preset quick; played=$$?; \
 		if [ $$played -le 1 ]; then $(BIN)/arena report --out report.html || exit; fi; exit $$played  # 1: units failed
 
-test: $(INSTALLED)
+test: $(INSTALLED)  ## the tests
 	$(BIN)/python -m pytest -n auto
 
 conformance: $(INSTALLED)  ## the slow tests: minutes each
 	$(BIN)/python -m pytest -m slow
 
-lint: $(INSTALLED)
+lint: $(INSTALLED)  ## ruff, mypy, generated pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python docs/generate.py --check
 
-bench: $(INSTALLED)
+docs: $(INSTALLED)  ## writes the pages that the code itself can tell
+	$(BIN)/python docs/generate.py
+
+bench: $(INSTALLED)  ## the benchmarks, each beside a peer
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 # A second build, beside the one in use: the interpreter needs the sanitizer's runtime, and torch leaks on purpose.
@@ -59,5 +66,5 @@ $(INSTALLED): pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard 
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
 	touch $@
 
-clean:
+clean:  ## removes the environment and what was built
 	rm -rf $(VENV) build *.egg-info

@@ -59,9 +59,10 @@ def test_the_seed_decides_the_bytes(small: None, tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
+sys.path += ["..", "."]
 from arena.models import train as training
 from arena.models.recipes import classifier
-from tests.test_training import few
+from test_training import few
 distort, calls = classifier.shift_and_rotate, []
 def killer(*arguments):
     calls.append(1)
@@ -76,8 +77,8 @@ training.train("cnn", epochs=3, out=sys.argv[1], quiet=True)
 def test_a_killed_run_continues_and_ends_the_same(small: None, tmp_path: Path) -> None:
     whole = train("cnn", epochs=3, out=tmp_path / "whole", quiet=True)
     out = tmp_path / "killed"
-    root = ROOT
-    done = subprocess.run([sys.executable, "-c", KILLED, str(out)], cwd=root, capture_output=True, text=True)
+    here = ROOT / "tests" / "models"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(out)], cwd=here, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert [path.name for path in out.rglob("*.*")] == ["cnn-0.pt"]
     assert train("cnn", epochs=3, out=out, quiet=True).sha256 == whole.sha256

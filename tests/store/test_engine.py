@@ -216,6 +216,7 @@ def test_version_3_computes_joint_bounds_anew(file):
             "VALUES (1, '', 0, 'l2', ?, 1, 0)",
             [("joint",), ("separate",)],
         )
+        old.execute("ALTER TABLE attack RENAME COLUMN access TO needs")
         old.execute("UPDATE schema_version SET version = 2")
     open_store(str(file), create=False).close()
     with sqlite3.connect(file) as migrated:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import arena
-from arena.geometry.halfspaces import cross
+from arena.geometry.halfspaces import project
 from arena.interface.contracts import Defense
 from arena.models.nearest_neighbor import NearestNeighborModel
 from arena.plugins import attacks
@@ -74,7 +74,7 @@ def test_the_boundary_between_two_prototypes_is_half_way(cls):
     """The perturbation must go as far along w, which leads to the other, as half of w does; in L2 that is the way."""
     defense = Neighbors()
     x, w = defense.prototypes[:1], (defense.prototypes[1] - defense.prototypes[0]).flatten().double()
-    half_way = float(cross(cls.norm, x.flatten().double(), w, w.square().sum() / 2).distance)
+    half_way = float(project(cls.norm, x.flatten().double(), w, w.square().sum() / 2).distance)
     (record,) = arena.play(defense, cls(), x, torch.tensor([0]))
     assert half_way * (1 - 1e-6) <= record.distance <= {"l0": 1.25, "l2": 1.01, "linf": 1.01}[cls.norm] * half_way
 
