@@ -280,7 +280,8 @@ def test_kill_minus_9_loses_no_unit_that_was_reported_and_leaves_none_half(file)
 
 
 def test_readers_start_without_torch():
-    code = "import sys, arena.store.store, arena.reporting.columns; print({'torch', 'foolbox', 'pydantic'} & set(sys.modules))"
+    heavy = {"torch", "foolbox", "pydantic"}
+    code = f"import sys, arena.store.store, arena.reporting.columns; print({heavy} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 
