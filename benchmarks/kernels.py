@@ -156,14 +156,14 @@ def sub_pixel_bank(decoder: Decoder, latents: torch.Tensor) -> torch.Tensor:
 
 
 def sub_pixel_images(decoder: Decoder, label: int, z: torch.Tensor) -> torch.Tensor:
-    """The usual rewrite: each stride-2 layer as one ordinary convolution that makes the four parities as maps."""
+    """The usual rewrite: each stride-2 layer as one ordinary convolution that makes the four parities as channels."""
     (w0, b0, _), *middle, (w3, b3, _) = decoder.layers(label)
     hidden = F.elu((z @ w0.flatten(1)).view(-1, 32, 4, 4) + b0[:, None, None])
     for weight, bias, _ in middle:
-        taps = F.pad(weight, (0, 1, 0, 1)).unflatten(-1, (3, 2)).unflatten(-3, (3, 2)).permute(1, 3, 5, 0, 2, 4)
-        taps = taps.flip(-1, -2).flatten(0, 2).contiguous(memory_format=torch.channels_last)
+        kernels = F.pad(weight, (0, 1, 0, 1)).unflatten(-1, (3, 2)).unflatten(-3, (3, 2)).permute(1, 3, 5, 0, 2, 4)
+        kernels = kernels.flip(-1, -2).flatten(0, 2).contiguous(memory_format=torch.channels_last)
         hidden = hidden.contiguous(memory_format=torch.channels_last)
-        planes = F.conv2d(hidden, taps, bias.repeat_interleave(4), padding=2)
+        planes = F.conv2d(hidden, kernels, bias.repeat_interleave(4), padding=2)
         hidden = F.elu(F.pixel_shuffle(planes, 2)[..., :-1, :-1])
     return F.conv2d(hidden, w3.transpose(0, 1).flip(-1, -2), b3, padding=3).sigmoid().flatten(1)
 
@@ -174,8 +174,8 @@ def random_decoder() -> Decoder:
 
 
 def _random_layers() -> torch.Tensor:
-    scales = [(2 / (layer.maps_in * (layer.kernel / layer.stride) ** 2)) ** 0.5 for layer in LAYERS]
-    sizes = [layer.maps_in * layer.maps_out * layer.kernel**2 + layer.maps_out for layer in LAYERS]
+    scales = [(2 / (layer.channels_in * (layer.kernel / layer.stride) ** 2)) ** 0.5 for layer in LAYERS]
+    sizes = [layer.channels_in * layer.channels_out * layer.kernel**2 + layer.channels_out for layer in LAYERS]
     return torch.cat([torch.randn(size) * scale for size, scale in zip(sizes, scales, strict=True)])
 
 

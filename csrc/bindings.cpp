@@ -1,26 +1,12 @@
-// arena._native: the operators over raw addresses. It knows nothing of torch; arena/kernels/ops.py checks every
-// argument before it hands over an address.
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
-#include "geometry.h"
+// arena._native: the operators of operators.h under their names, on any arrays that speak DLPack.
+#include "dlpack.h"
 #include "operators.h"
 #ifdef ARENA_CUDA
 #include "cuda/bindings.h"
 #endif
 
 namespace py = pybind11;
-
-namespace {
-
-using Address = std::uintptr_t;
-
-template <class T = float>
-T* at(Address address) {
-  return reinterpret_cast<T*>(address);
-}
-
-}  // namespace
+using namespace pybind11::literals;
 
 PYBIND11_MODULE(_native, m) {
   using Released = py::call_guard<py::gil_scoped_release>;
@@ -29,43 +15,21 @@ PYBIND11_MODULE(_native, m) {
 
   m.def("instruction_sets", &arena::instruction_sets, "Instruction sets that this CPU can run, best first.");
   m.def("instruction_set", &arena::instruction_set, "The instruction set in use.");
-  m.def("set_instruction_set", &arena::set_instruction_set, py::arg("name"), "Use another; ValueError if unknown.");
+  m.def("set_instruction_set", &arena::set_instruction_set, "name"_a, "Use another; ValueError if unknown.");
   m.def("packed_size", &arena::packed_size, "Floats of one class's weights in the layout of the kernels.");
 
-  m.def("pack", [](Address folded, Address packed, std::int64_t classes) {
-    arena::pack(at(folded), at(packed), classes);
-  }, Released());
+  py::class_<arena::Descent>(m, "Descent", "Steps of Adam (the last evaluates only), their size, the ball's radius.")
+      .def(py::init<int, float, float>(), "steps"_a, "step_size"_a, "radius"_a);
 
-  m.def("decode", [](Address packed, Address z, Address image, std::int64_t classes, std::int64_t points,
-                     std::ptrdiff_t z_class, std::ptrdiff_t z_point, std::ptrdiff_t image_class,
-                     std::ptrdiff_t image_point, int threads) {
-    arena::decode(at(packed), at(z), at(image), classes, points, {z_class, z_point}, {image_class, image_point},
-                  threads);
-  }, Released());
-
-  m.def("decode_back", [](Address packed, Address z, Address gradient, Address dz, std::int64_t images,
-                          std::int64_t classes, int threads) {
-    arena::decode_back(at(packed), at(z), at(gradient), at(dz), {images, classes, 0}, threads);
-  }, Released());
-
-  m.def("sweep", [](Address packed, Address latents, Address x, Address score, Address index, std::int64_t images,
-                    std::int64_t classes, std::int64_t points, int k, int threads) {
-    arena::sweep(at(packed), at(latents), at(x), at(score), at<std::int64_t>(index), {images, classes, points}, k,
-                 threads);
-  }, Released());
-
-  m.def("score_bank", [](Address bank, Address latents, Address x, Address score, Address index, std::int64_t images,
-                         std::int64_t classes, std::int64_t points, int k, int threads) {
-    arena::score_bank(at(bank), at(latents), at(x), at(score), at<std::int64_t>(index), {images, classes, points}, k,
-                      threads);
-  }, Released());
-
-  m.def("descend", [](Address packed, Address z0, Address x, Address score, Address z, Address reconstruction,
-                      std::int64_t images, std::int64_t classes, int steps, float step_size, float radius,
-                      int threads) {
-    arena::descend(at(packed), at(z0), at(x), at(score), at(z), at(reconstruction), {images, classes, 0}, steps,
-                   step_size, radius, threads);
-  }, Released());
+  m.def("pack", &arena::pack, "folded"_a, "packed"_a, Released());
+  m.def("decode", &arena::decode, "packed"_a, "z"_a, "image"_a, "threads"_a, Released());
+  m.def("decode_backward", &arena::decode_backward, "packed"_a, "z"_a, "gradient"_a, "dz"_a, "threads"_a, Released());
+  m.def("latent_bank", &arena::latent_bank, "packed"_a, "latents"_a, "bank"_a, "threads"_a, Released());
+  m.def("latent_sweep", &arena::latent_sweep, "packed"_a, "latents"_a, "x"_a, "score"_a, "index"_a, "threads"_a,
+        Released());
+  m.def("bank_sweep", &arena::bank_sweep, "bank"_a, "latents"_a, "x"_a, "score"_a, "index"_a, "threads"_a, Released());
+  m.def("latent_descent", &arena::latent_descent, "packed"_a, "z0"_a, "x"_a, "settings"_a, "score"_a, "z"_a,
+        "reconstruction"_a, "threads"_a, Released());
 
 #ifdef ARENA_CUDA
   arena::cuda::bind(m.def_submodule("cuda"));

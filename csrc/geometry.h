@@ -13,28 +13,28 @@
 
 namespace arena {
 
-// One transposed convolution without padding: [maps_in, size_in, size_in] -> [maps_out, size_out, size_out].
-struct Layer {
-  int maps_in, size_in, maps_out, kernel, stride;
+// One transposed convolution without padding: [channels_in, size_in, size_in] -> [channels_out, size_out, size_out].
+struct LayerShape {
+  int channels_in, size_in, channels_out, kernel, stride;
   ARENA_INLINE constexpr int size_out() const { return (size_in - 1) * stride + kernel; }
-  ARENA_INLINE constexpr int taps() const { return maps_in * maps_out * kernel * kernel; }
+  ARENA_INLINE constexpr int weights() const { return channels_in * channels_out * kernel * kernel; }
 };
 
 constexpr int kLatent = 8;
-constexpr Layer kLayers[4] = {{kLatent, 1, 32, 4, 1}, {32, 4, 16, 5, 2}, {16, 11, 16, 5, 2}, {16, 25, 1, 4, 1}};
+constexpr LayerShape kLayers[4] = {{kLatent, 1, 32, 4, 1}, {32, 4, 16, 5, 2}, {16, 11, 16, 5, 2}, {16, 25, 1, 4, 1}};
 constexpr int kSide = kLayers[3].size_out();
 constexpr int kPixels = kSide * kSide;
-static_assert(kSide == 28, "the decoder draws 28 x 28 pixels");
+static_assert(kSide == 28, "the decoder makes 28 x 28 pixels");
 
-// Folded weights of one class, float32, one after the other: for each layer the taps [in][out][ky][kx], then the
+// Folded weights of one class, float32, one after the other: for each layer the weights [in][out][ky][kx], then the
 // biases [out]. They hold batch norm already.
-static constexpr int taps_offset(int layer) {
+static constexpr int weights_offset(int layer) {
   int offset = 0;
-  for (int i = 0; i < layer; ++i) offset += kLayers[i].taps() + kLayers[i].maps_out;
+  for (int i = 0; i < layer; ++i) offset += kLayers[i].weights() + kLayers[i].channels_out;
   return offset;
 }
-static constexpr int bias_offset(int layer) { return taps_offset(layer) + kLayers[layer].taps(); }
-constexpr int kFoldedSize = taps_offset(4);
+static constexpr int bias_offset(int layer) { return weights_offset(layer) + kLayers[layer].weights(); }
+constexpr int kFoldedSize = weights_offset(4);
 
 // Adam (Kingma and Ba, 2015, algorithm 1) with torch's default betas and epsilon, on one latent point. Products that
 // end in a sum are fused by name: left to the compiler, that could depend on where the step is inlined.
@@ -61,6 +61,12 @@ struct Adam {
       for (int i = 0; i < kLatent; ++i) z[i] *= scale;
     }
   }
+};
+
+// A descent: so many steps of Adam, the last of which evaluates only, each followed by the projection onto the ball.
+struct Descent {
+  int steps;
+  float step_size, radius;
 };
 
 }  // namespace arena

@@ -1,5 +1,5 @@
 // Chooses the instruction set, cuts the work into tasks and joins their results.
-#include "operators.h"
+#include "kernels.h"
 
 #include <limits>
 #include <mutex>
@@ -7,7 +7,7 @@
 #include <string>
 
 #include "geometry.h"
-#include "kernels.h"
+#include "operators.h"
 #include "parallel.h"
 
 namespace arena {
@@ -78,22 +78,43 @@ class BestLists {
   std::vector<Best> lists_;
 };
 
-// score, index [images][classes][k] from task(class, first, count, lists, scratch) over runs of points.
+// score, index [B, C, k] from task(class, first, count, lists, scratch) over runs of points.
 template <class Task>
-void best_points(const Sizes& n, int k, int threads, float* score, std::int64_t* index, Task&& task) {
-  const std::int64_t total = n.images * n.classes * k, tasks = runs(n.points, kSweepRun);
-  std::fill(score, score + total, std::numeric_limits<float>::infinity());
-  std::fill(index, index + total, std::numeric_limits<std::int64_t>::max());
-  if (n.images == 0) return;
+void best_points(std::int64_t points, View<3> score, View<3, std::int64_t> index, int threads, Task&& task) {
+  Shapes{true, {}}("score", score, "BCK")("index", index, "BCK");
+  const std::int64_t images = score.shape[0], classes = score.shape[1], k = score.shape[2];
+  std::fill_n(score.data, images * classes * k, std::numeric_limits<float>::infinity());
+  std::fill_n(index.data, images * classes * k, std::numeric_limits<std::int64_t>::max());
+  if (images == 0) return;
+  const std::int64_t tasks = runs(points, kSweepRun);
   std::mutex mutex;
-  parallel_for(n.classes * tasks, threads, active().load()->scratch_size, [&](std::int64_t i, void* scratch) {
+  parallel_for(classes * tasks, threads, active().load()->scratch_size, [&](std::int64_t i, void* scratch) {
     const std::int64_t c = i / tasks, first = i % tasks * kSweepRun;
-    const BestLists best(n.images, k);
-    task(c, first, std::min(kSweepRun, n.points - first), best.lists(), scratch);
+    const BestLists best(images, static_cast<int>(k));
+    task(c, first, std::min(kSweepRun, points - first), best.lists(), scratch);
     const std::lock_guard<std::mutex> lock(mutex);
-    best.join(score + c * k, index + c * k, n.classes * k);
+    best.join(score.data + c * k, index.data + c * k, classes * k);
   });
 }
+
+// The rows of one class from point `first` on.
+template <class T>
+Rows<T> rows_of(const ClassRows<T>& rows, std::int64_t label, std::int64_t first) {
+  return {rows.at(label, first), rows.point_stride};
+}
+
+void decode_rows(ConstView<2> packed, ClassRows<const float> z, ClassRows<float> image, std::int64_t points,
+                 int threads) {
+  const Kernels& kernels = *active();
+  const std::int64_t tasks = runs(points, kDecodeRun);
+  parallel_for(packed.shape[0] * tasks, threads, kernels.scratch_size, [&](std::int64_t i, void* scratch) {
+    const std::int64_t c = i / tasks, first = i % tasks * kDecodeRun;
+    kernels.decode(packed.data + c * kernels.packed_size, rows_of(z, c, first), rows_of(image, c, first),
+                   std::min(kDecodeRun, points - first), scratch);
+  });
+}
+
+Shapes shapes() { return {true, {{'F', kFoldedSize}, {'W', packed_size()}}}; }
 
 }  // namespace
 
@@ -116,64 +137,72 @@ void set_instruction_set(const std::string& name) {
 
 std::int64_t packed_size() { return active().load()->packed_size; }
 
-void pack(const float* folded, float* packed, std::int64_t classes) {
+void pack(ConstView<2> folded, View<2> packed) {
+  shapes()("folded", folded, "CF")("packed", packed, "CW");
   const Kernels& kernels = *active();
-  for (std::int64_t c = 0; c < classes; ++c) kernels.pack(folded + c * kFoldedSize, packed + c * kernels.packed_size);
+  for (std::int64_t c = 0; c < folded.shape[0]; ++c)
+    kernels.pack(folded.data + c * kFoldedSize, packed.data + c * kernels.packed_size);
 }
 
-void decode(const float* packed, const float* z, float* image, std::int64_t classes, std::int64_t points,
-            Strides z_stride, Strides image_stride, int threads) {
+void decode(ConstView<2> packed, ConstView<3> z, View<3> image, int threads) {
+  shapes()("packed", packed, "CW")("z", z, "BCL")("image", image, "BCX");
+  decode_rows(packed, points_by_class(z), points_by_class(image), z.shape[0], threads);
+}
+
+void latent_bank(ConstView<2> packed, ConstView<2> latents, View<3> bank, int threads) {
+  shapes()("packed", packed, "CW")("latents", latents, "PL")("bank", bank, "CPX");
+  decode_rows(packed, points_of_all_classes(latents), classes_by_point(bank), latents.shape[0], threads);
+}
+
+void decode_backward(ConstView<2> packed, ConstView<3> z, ConstView<3> gradient, View<3> dz, int threads) {
+  shapes()("packed", packed, "CW")("z", z, "BCL")("gradient", gradient, "BCX")("dz", dz, "BCL");
   const Kernels& kernels = *active();
-  const std::int64_t tasks = runs(points, kDecodeRun);
-  parallel_for(classes * tasks, threads, kernels.scratch_size, [&](std::int64_t i, void* scratch) {
+  const std::int64_t images = z.shape[0], tasks = runs(images, kDecodeRun);
+  parallel_for(z.shape[1] * tasks, threads, kernels.scratch_size, [&](std::int64_t i, void* scratch) {
     const std::int64_t c = i / tasks, first = i % tasks * kDecodeRun;
-    const Rows<const float> from{z + c * z_stride.of_class, z_stride.of_point};
-    const Rows<float> to{image + c * image_stride.of_class, image_stride.of_point};
-    kernels.decode(packed + c * kernels.packed_size, {from[first], from.stride}, {to[first], to.stride},
-                   std::min(kDecodeRun, points - first), scratch);
+    kernels.decode_backward(packed.data + c * kernels.packed_size, rows_of(points_by_class(z), c, first),
+                            rows_of(points_by_class(gradient), c, first), rows_of(points_by_class(dz), c, first),
+                            std::min(kDecodeRun, images - first), scratch);
   });
 }
 
-void decode_back(const float* packed, const float* z, const float* gradient, float* dz, const Sizes& n, int threads) {
+void latent_sweep(ConstView<2> packed, ConstView<2> latents, ConstView<2> x, View<3> score, View<3, std::int64_t> index,
+                  int threads) {
+  shapes()("packed", packed, "CW")("latents", latents, "PL")("x", x, "BX")("score", score, "BCK");
   const Kernels& kernels = *active();
-  const std::int64_t tasks = runs(n.images, kDecodeRun);
-  parallel_for(n.classes * tasks, threads, kernels.scratch_size, [&](std::int64_t i, void* scratch) {
-    const std::int64_t c = i / tasks, first = i % tasks * kDecodeRun, at = first * n.classes + c;
-    const std::ptrdiff_t stride = n.classes;
-    kernels.decode_back(packed + c * kernels.packed_size, {z + at * kLatent, stride * kLatent},
-                        {gradient + at * kPixels, stride * kPixels}, {dz + at * kLatent, stride * kLatent},
-                        std::min(kDecodeRun, n.images - first), scratch);
-  });
+  const auto task = [&](auto c, auto first, auto count, const Best* best, void* scratch) {
+    kernels.latent_sweep(packed.data + c * kernels.packed_size, latents.data, first, count, {x.data, kPixels},
+                         x.shape[0], best, scratch);
+  };
+  best_points(latents.shape[0], score, index, threads, task);
 }
 
-void sweep(const float* packed, const float* latents, const float* x, float* score, std::int64_t* index,
-           const Sizes& n, int k, int threads) {
+void bank_sweep(ConstView<3> bank, ConstView<2> latents, ConstView<2> x, View<3> score, View<3, std::int64_t> index,
+                int threads) {
+  shapes()("bank", bank, "CPX")("latents", latents, "PL")("x", x, "BX")("score", score, "BCK");
   const Kernels& kernels = *active();
-  best_points(n, k, threads, score, index, [&](auto c, auto first, auto count, const Best* best, void* scratch) {
-    kernels.sweep(packed + c * kernels.packed_size, latents, first, count, {x, kPixels}, n.images, best, scratch);
-  });
+  const auto task = [&](auto c, auto first, auto count, const Best* best, void*) {
+    kernels.bank_sweep(classes_by_point(bank).at(c, 0), latents.data, first, count, {x.data, kPixels}, x.shape[0],
+                       best);
+  };
+  best_points(latents.shape[0], score, index, threads, task);
 }
 
-void score_bank(const float* bank, const float* latents, const float* x, float* score, std::int64_t* index,
-                const Sizes& n, int k, int threads) {
+void latent_descent(ConstView<2> packed, ConstView<3> z0, ConstView<2> x, Descent settings, View<2> score, View<3> z,
+                    std::optional<View<3>> reconstruction, int threads) {
+  Shapes check = shapes();
+  check("packed", packed, "CW")("z0", z0, "BCL")("x", x, "BX")("score", score, "BC")("z", z, "BCL");
+  if (reconstruction) check("reconstruction", *reconstruction, "BCX");
   const Kernels& kernels = *active();
-  best_points(n, k, threads, score, index, [&](auto c, auto first, auto count, const Best* best, void*) {
-    kernels.score_bank(bank + c * n.points * kPixels, latents, first, count, {x, kPixels}, n.images, best);
-  });
-}
-
-void descend(const float* packed, const float* z0, const float* x, float* score, float* z, float* reconstruction,
-             const Sizes& n, int steps, float step_size, float radius, int threads) {
-  const Kernels& kernels = *active();
-  const std::int64_t tasks = runs(n.images, kDescentRun);
-  parallel_for(n.classes * tasks, threads, kernels.scratch_size, [&](std::int64_t i, void* scratch) {
-    const std::int64_t c = i / tasks, first = i % tasks * kDescentRun, at = first * n.classes + c;
-    const std::ptrdiff_t stride = n.classes;
-    kernels.descend(packed + c * kernels.packed_size, {steps, step_size, radius},
-                    {z0 + at * kLatent, stride * kLatent}, {x + first * kPixels, kPixels},
-                    {z + at * kLatent, stride * kLatent}, {score + at, stride},
-                    {reconstruction ? reconstruction + at * kPixels : nullptr, stride * kPixels},
-                    std::min(kDescentRun, n.images - first), scratch);
+  const std::int64_t images = z0.shape[0], classes = z0.shape[1], tasks = runs(images, kDescentRun);
+  parallel_for(classes * tasks, threads, kernels.scratch_size, [&](std::int64_t i, void* scratch) {
+    const std::int64_t c = i / tasks, first = i % tasks * kDescentRun;
+    Rows<float> pixels{nullptr, 0};
+    if (reconstruction) pixels = rows_of(points_by_class(*reconstruction), c, first);
+    kernels.latent_descent(packed.data + c * kernels.packed_size, settings, rows_of(points_by_class(z0), c, first),
+                           {x.data + first * kPixels, kPixels}, rows_of(points_by_class(z), c, first),
+                           {score.data + first * classes + c, classes}, pixels, std::min(kDescentRun, images - first),
+                           scratch);
   });
 }
 

@@ -24,11 +24,6 @@ struct Best {
   int k;
 };
 
-struct Descent {
-  int steps;
-  float step_size, radius;
-};
-
 struct Kernels {
   const char* name;
   std::size_t packed_size;   // floats a class
@@ -36,14 +31,15 @@ struct Kernels {
 
   void (*pack)(const float* folded, float* packed);
   void (*decode)(const float* packed, Rows<const float> z, Rows<float> image, std::int64_t count, void* scratch);
-  void (*decode_back)(const float* packed, Rows<const float> z, Rows<const float> gradient, Rows<float> dz,
-                      std::int64_t count, void* scratch);
-  void (*sweep)(const float* packed, const float* latents, std::int64_t first, std::int64_t count,
-                Rows<const float> x, std::int64_t images, const Best* best, void* scratch);
-  void (*score_bank)(const float* bank, const float* latents, std::int64_t first, std::int64_t count,
+  void (*decode_backward)(const float* packed, Rows<const float> z, Rows<const float> gradient, Rows<float> dz,
+                          std::int64_t count, void* scratch);
+  void (*latent_sweep)(const float* packed, const float* latents, std::int64_t first, std::int64_t count,
+                       Rows<const float> x, std::int64_t images, const Best* best, void* scratch);
+  void (*bank_sweep)(const float* bank, const float* latents, std::int64_t first, std::int64_t count,
                      Rows<const float> x, std::int64_t images, const Best* best);
-  void (*descend)(const float* packed, Descent settings, Rows<const float> z0, Rows<const float> x, Rows<float> z,
-                  Rows<float> score, Rows<float> reconstruction, std::int64_t count, void* scratch);
+  void (*latent_descent)(const float* packed, Descent settings, Rows<const float> z0, Rows<const float> x,
+                         Rows<float> z, Rows<float> score, Rows<float> reconstruction, std::int64_t count,
+                         void* scratch);
 };
 
 // Whether (a, i) is better than (b, j).

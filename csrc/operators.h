@@ -1,48 +1,43 @@
-// The operators on CPU memory, multi-threaded. Arrays are contiguous float32 unless strides say otherwise; results do
-// not depend on the number of threads.
+// The operators on CPU memory, multi-threaded. Arrays are contiguous; those whose shapes do not belong together are
+// refused with std::invalid_argument. Results do not depend on the number of threads. B images, C classes, P points.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "view.h"
+
 namespace arena {
 
-struct Sizes {
-  std::int64_t images, classes, points;
-};
-
-// Distance in floats from one class, or one point of a class, to the next.
-struct Strides {
-  std::ptrdiff_t of_class, of_point;
-};
-
-std::vector<std::string> instruction_sets();  // that this CPU can run, best first
-std::string instruction_set();                // the one in use
+std::vector<std::string> instruction_sets();        // that this CPU can run, best first
+std::string instruction_set();                      // the one in use
 void set_instruction_set(const std::string& name);  // throws std::invalid_argument
 
-// Weights: folded [classes][kFoldedSize] (geometry.h) -> packed [classes][packed_size()], for all other operators.
+// Weights: folded [C, kFoldedSize] (geometry.h) -> packed [C, packed_size()], for all other operators.
 std::int64_t packed_size();
-void pack(const float* folded, float* packed, std::int64_t classes);
+void pack(ConstView<2> folded, View<2> packed);
 
-void decode(const float* packed, const float* z, float* image, std::int64_t classes, std::int64_t points,
-            Strides z_stride, Strides image_stride, int threads);
+// z [B, C, 8] -> image [B, C, 784].
+void decode(ConstView<2> packed, ConstView<3> z, View<3> image, int threads);
 
-// z, dz [images][classes][8], gradient [images][classes][784].
-void decode_back(const float* packed, const float* z, const float* gradient, float* dz, const Sizes& n, int threads);
+// The gradient of the image [B, C, 784] -> that of z.
+void decode_backward(ConstView<2> packed, ConstView<3> z, ConstView<3> gradient, View<3> dz, int threads);
 
-// latents [points][8], x [images][784] -> score, index [images][classes][k], best first.
-void sweep(const float* packed, const float* latents, const float* x, float* score, std::int64_t* index,
-           const Sizes& n, int k, int threads);
+// latents [P, 8] -> bank [C, P, 784].
+void latent_bank(ConstView<2> packed, ConstView<2> latents, View<3> bank, int threads);
 
-// The same from decoded points: bank [classes][points][784].
-void score_bank(const float* bank, const float* latents, const float* x, float* score, std::int64_t* index,
-                const Sizes& n, int k, int threads);
+// latents [P, 8], x [B, 784] -> score, index [B, C, k], best first.
+void latent_sweep(ConstView<2> packed, ConstView<2> latents, ConstView<2> x, View<3> score, View<3, std::int64_t> index,
+                  int threads);
 
-// z0 [images][classes][8], x [images][784] -> score [images][classes], z as z0; reconstruction [images][classes][784] or
-// null.
-void descend(const float* packed, const float* z0, const float* x, float* score, float* z, float* reconstruction,
-             const Sizes& n, int steps, float step_size, float radius, int threads);
+// The same from decoded points: bank [C, P, 784].
+void bank_sweep(ConstView<3> bank, ConstView<2> latents, ConstView<2> x, View<3> score, View<3, std::int64_t> index,
+                int threads);
+
+// z0 [B, C, 8], x [B, 784] -> score [B, C], z as z0 and, where it is wanted, reconstruction [B, C, 784].
+void latent_descent(ConstView<2> packed, ConstView<3> z0, ConstView<2> x, Descent settings, View<2> score, View<3> z,
+                    std::optional<View<3>> reconstruction, int threads);
 
 }  // namespace arena

@@ -1,6 +1,6 @@
 """The CUDA kernels' bodies, compiled as plain C++ and run by one thread: their indexing and arithmetic without a GPU.
 
-csrc/cuda/host.cpp stands in for the grid and the blocks. Each block starts with memory full of NaN; items of a phase
+cuda_on_host.cpp stands in for the grid and the blocks. Each block starts with memory full of NaN; items of a phase
 run forwards or backwards. What this cannot show: the launch itself, races that both orders survive, and speed.
 """
 
@@ -19,9 +19,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from arena.kernels.decoder import LATENT, PIXELS, Decoder
+from arena.kernels.decoder import PIXELS, Decoder
 
-SOURCE = Path(__file__).parents[1] / "csrc" / "cuda" / "host.cpp"
+SOURCE = Path(__file__).with_name("cuda_on_host.cpp")
+KERNELS = next(folder / "csrc" for folder in SOURCE.parents if (folder / "csrc").is_dir())
 
 
 @cache
@@ -34,23 +35,41 @@ def library() -> ctypes.CDLL:
     file = Path(folder.name, "cuda_on_host.so")
     options = ["-std=c++17", "-O3", "-march=native", "-shared", "-fPIC"]
     plain = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # make sanitize sets it
-    subprocess.run([compiler, *options, SOURCE, "-o", file], check=True, env=plain)
+    subprocess.run([compiler, *options, f"-I{KERNELS}", SOURCE, "-o", file], check=True, env=plain)
     return ctypes.CDLL(str(file))
 
 
-def call(name: str, *arguments: Tensor | float, result: type | None = None) -> int | float | None:
-    """Tensors go as addresses, integers as int64, but for those that are ctypes already."""
+def call(name: str, *arguments: Tensor | ctypes.Structure | float, result: type | None = None) -> int | float | None:
+    """Tensors go as views, integers as int64, but for what is of ctypes already."""
     function = getattr(library(), name)
     function.restype = result
     plain = []
     for value in arguments:
         if isinstance(value, Tensor):
-            plain.append(ctypes.c_void_p(value.data_ptr()))
+            plain.append(view(value))
         elif isinstance(value, int):
             plain.append(ctypes.c_int64(value))
         else:
             plain.append(ctypes.c_float(value) if isinstance(value, float) else value)
     return function(*plain)
+
+
+@cache
+def view_type(rank: int) -> type[ctypes.Structure]:
+    """View of csrc/view.h."""
+    fields = [("data", ctypes.c_void_p), ("shape", ctypes.c_int64 * rank), ("device", ctypes.c_int)]
+    return type(f"View{rank}", (ctypes.Structure,), {"_fields_": fields})
+
+
+def view(tensor: Tensor) -> ctypes.Structure:
+    rank = tensor.ndim
+    return view_type(rank)(tensor.data_ptr(), (ctypes.c_int64 * rank)(*tensor.shape), -1)
+
+
+class Descent(ctypes.Structure):
+    """Descent of csrc/geometry.h."""
+
+    _fields_ = (("steps", ctypes.c_int), ("step_size", ctypes.c_float), ("radius", ctypes.c_float))
 
 
 class CudaOnHost:
@@ -66,43 +85,29 @@ class CudaOnHost:
         return _Decode.apply(self, _packed(decoder), z)
 
     def latent_bank(self, decoder: Decoder, latents: Tensor) -> Tensor:
-        points = len(latents)
-        bank = torch.empty(decoder.classes, points, PIXELS)
-        self.draw(_packed(decoder), latents, bank, decoder.classes, points, (0, LATENT), (points * PIXELS, PIXELS))
+        bank = torch.empty(decoder.classes, len(latents), PIXELS)
+        call("latent_bank", *self.how, _packed(decoder), latents, bank)
         return bank
 
-    def draw(self, packed, z, image, classes, points, z_stride, image_stride) -> None:
-        call("decode", *self.how, packed, z, image, classes, points, *z_stride, *image_stride)
-
-    def draw_back(self, packed: Tensor, z: Tensor, gradient: Tensor) -> Tensor:
-        dz = torch.empty_like(z)
-        call("decode_back", *self.how, packed, z, gradient, dz, *z.shape[:2])
-        return dz
-
     def latent_sweep(self, decoder: Decoder, latents: Tensor, x: Tensor, k: int | None = None):
-        return self._best("sweep", _packed(decoder), latents, x, k)
+        return self._best("latent_sweep", _packed(decoder), latents, x, k)
 
     def bank_sweep(self, bank: Tensor, latents: Tensor, x: Tensor, k: int | None = None):
-        return self._best("score_bank", bank, latents, x, k)
+        return self._best("bank_sweep", bank, latents, x, k)
 
     def latent_descent(self, decoder, z0, x, steps=50, lr=0.05, radius=5.0, reconstruct=False):
         images, classes = z0.shape[:2]
         score, z = torch.empty(images, classes), torch.empty_like(z0)
-        image = torch.empty(images, classes, PIXELS) if reconstruct else torch.empty(0)
-        call(
-            "descend", *self.how, _packed(decoder), z0, x, score, z, image, images, classes, ctypes.c_int(steps),
-            float(lr), float(radius),
-        )  # fmt: skip
+        image = torch.empty((images, classes, PIXELS) if reconstruct else (0, 0, 0))  # empty: at address 0
+        call("latent_descent", *self.how, _packed(decoder), z0, x, Descent(steps, lr, radius), score, z, image)
         return score, z, image if reconstruct else None
 
     def _best(self, name: str, source: Tensor, latents: Tensor, x: Tensor, k: int | None) -> tuple[Tensor, Tensor]:
-        images, classes, points = len(x), len(source), len(latents)
-        shape = (images, classes, k or 1)
-        lists = call("sweep_lists", classes, points, result=ctypes.c_int64)
+        shape = (len(x), len(source), k or 1)
+        lists = call("sweep_lists", len(source), len(latents), result=ctypes.c_int64)
         keys, score = torch.empty(lists, *shape, dtype=torch.int64), torch.empty(shape)
         index = torch.empty(shape, dtype=torch.int64)
-        arguments = (source, latents, x.T.contiguous(), keys, score, index, images, classes, points)
-        call(name, *self.how, *arguments, ctypes.c_int(k or 1))
+        call(name, *self.how, source, latents, x.T.contiguous(), keys, score, index)
         return (score[..., 0], index[..., 0]) if k is None else (score, index)
 
 
@@ -111,17 +116,19 @@ class _Decode(torch.autograd.Function):
     def forward(ctx, host: CudaOnHost, packed: Tensor, z: Tensor) -> Tensor:
         ctx.host = host
         ctx.save_for_backward(packed, z)
-        images, classes = z.shape[:2]
-        image = torch.empty(images, classes, PIXELS)
-        host.draw(packed, z, image, classes, images, (LATENT, classes * LATENT), (PIXELS, classes * PIXELS))
+        image = torch.empty(*z.shape[:2], PIXELS)
+        call("decode", *host.how, packed, z, image)
         return image
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        return None, None, ctx.host.draw_back(*ctx.saved_tensors, gradient.contiguous())
+        packed, z = ctx.saved_tensors
+        dz = torch.empty_like(z)
+        call("decode_backward", *ctx.host.how, packed, z, gradient.contiguous(), dz)
+        return None, None, dz
 
 
 def _packed(decoder: Decoder) -> Tensor:
     packed = torch.empty(decoder.classes, call("packed_size", result=ctypes.c_int64))
-    call("pack_weights", decoder.folded.contiguous(), packed, decoder.classes)
+    call("pack_weights", decoder.folded.contiguous(), packed)
     return packed

@@ -32,13 +32,13 @@ def random_states(classes: int, seed: int = 0) -> list[dict[str, torch.Tensor]]:
     for _ in range(classes):
         state = {}
         for i, layer in enumerate(LAYERS):
-            shape = (layer.maps_in, layer.maps_out, layer.kernel, layer.kernel)
-            inputs = layer.maps_in * (layer.kernel / layer.stride) ** 2 if i else layer.maps_in
+            shape = (layer.channels_in, layer.channels_out, layer.kernel, layer.kernel)
+            inputs = layer.channels_in * (layer.kernel / layer.stride) ** 2 if i else layer.channels_in
             state[f"Decoder.conv_{i}.weight"] = torch.randn(shape, generator=draw) * (2 / inputs) ** 0.5
-            state[f"Decoder.conv_{i}.bias"] = torch.randn(layer.maps_out, generator=draw) * 0.1
+            state[f"Decoder.conv_{i}.bias"] = torch.randn(layer.channels_out, generator=draw) * 0.1
             if i < len(LAYERS) - 1:
                 for name, low in (("weight", 0.5), ("bias", -0.5), ("running_mean", -0.5), ("running_var", 0.5)):
-                    state[f"Decoder.bn_{i}.{name}"] = low + torch.rand(layer.maps_out, generator=draw)
+                    state[f"Decoder.bn_{i}.{name}"] = low + torch.rand(layer.channels_out, generator=draw)
         states.append(state)
     return states
 

@@ -5,6 +5,7 @@ Everything is queued on torch's current stream of the tensors' device. Inputs ar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from arena import _native
 from arena.kernels import native
-from arena.kernels.decoder import LATENT, PIXELS
+from arena.kernels.decoder import PIXELS
 
 built = hasattr(_native, "cuda")
 
@@ -27,7 +28,7 @@ def pack(folded: Tensor) -> Tensor:
     """[C, 23617] -> [C, _native.cuda.packed_size()], float32, on the device of `folded`."""
     host = folded.detach().to("cpu", torch.float32).contiguous()
     packed = host.new_empty(len(host), _native.cuda.packed_size())
-    _native.cuda.pack(host.data_ptr(), packed.data_ptr(), len(host))
+    _native.cuda.pack(host, packed)
     return packed.to(folded.device)
 
 
@@ -41,61 +42,55 @@ def register() -> None:
 
 
 def _decode(packed: Tensor, z: Tensor) -> Tensor:
-    images, classes = z.shape[:2]
-    image = z.new_empty(images, classes, PIXELS)
-    _queue(
-        _native.cuda.decode, packed, z, image, classes, images,
-        LATENT, classes * LATENT, PIXELS, classes * PIXELS,
-    )  # fmt: skip
+    image = z.new_empty(*z.shape[:2], PIXELS)
+    _queue(_native.cuda.decode, packed, z, image)
     return image
 
 
 def _decode_backward(packed: Tensor, z: Tensor, gradient: Tensor) -> Tensor:
     dz = torch.empty_like(z)
-    _queue(_native.cuda.decode_back, packed, z, gradient, dz, *z.shape[:2])
+    _queue(_native.cuda.decode_backward, packed, z, gradient, dz)
     return dz
 
 
 def _latent_bank(packed: Tensor, latents: Tensor) -> Tensor:
-    classes, points = len(packed), len(latents)
-    bank = latents.new_empty(classes, points, PIXELS)
-    _queue(_native.cuda.decode, packed, latents, bank, classes, points, 0, LATENT, points * PIXELS, PIXELS)
+    bank = latents.new_empty(len(packed), len(latents), PIXELS)
+    _queue(_native.cuda.latent_bank, packed, latents, bank)
     return bank
 
 
 def _latent_sweep(packed: Tensor, latents: Tensor, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    return _best_points(_native.cuda.sweep, packed, latents, x, k)
+    return _best_points(_native.cuda.latent_sweep, packed, latents, x, k)
 
 
 def _bank_sweep(bank: Tensor, latents: Tensor, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     aligned = bank if bank.data_ptr() % 16 == 0 else bank.clone()  # read by 16 bytes
-    return _best_points(_native.cuda.score_bank, aligned, latents, x, k)
+    return _best_points(_native.cuda.bank_sweep, aligned, latents, x, k)
 
 
 def _latent_descent(
     packed: Tensor, z0: Tensor, x: Tensor, steps: int, lr: float, radius: float, reconstruct: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     score, z, image = native.empty_descent(packed, z0, x, steps, lr, radius, reconstruct)
-    _queue(_native.cuda.descend, packed, z0, x, score, z, image, *score.shape, steps, lr, radius)
+    settings = _native.Descent(steps, lr, radius)
+    _queue(_native.cuda.latent_descent, packed, z0, x, settings, score, z, image if reconstruct else None)
     return score, z, image
 
 
-def _best_points(kernel, source: Tensor, latents: Tensor, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _best_points(
+    operator: Callable[..., None], source: Tensor, latents: Tensor, x: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
     score, index = native.empty_best(source, latents, x, k)
-    images, classes, points = len(x), len(source), len(latents)
-    lists = _native.cuda.sweep_lists(_index(x.device), classes, points)
-    keys = index.new_empty(lists, images, classes, k)
+    lists = _native.cuda.sweep_lists(_index(x.device), len(source), len(latents))
+    keys = index.new_empty(lists, *index.shape)
     columns = x.T.contiguous()  # neighbouring threads take neighbouring images
-    _queue(kernel, source, latents, columns, keys, score, index, images, classes, points, k)
+    _queue(operator, source, latents, columns, keys, score, index)
     return score, index
 
 
-def _queue(kernel, *arguments: Tensor | float) -> None:
-    """Call with the device and stream in front and addresses for tensors."""
-    device = next(a.device for a in arguments if isinstance(a, Tensor))
-    stream = torch.cuda.current_stream(device).cuda_stream
-    plain = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
-    kernel(_index(device), stream, *plain)
+def _queue(operator: Callable[..., None], first: Tensor, *others: object) -> None:
+    """Call with torch's current stream on the device of `first` in front."""
+    operator(torch.cuda.current_stream(first.device).cuda_stream, *native.detached((first, *others)))
 
 
 def _index(device: torch.device) -> int:

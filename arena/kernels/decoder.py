@@ -14,19 +14,19 @@ LATENT, SIDE = 8, 28
 PIXELS = SIDE * SIDE
 
 
-class Layer(NamedTuple):
+class LayerShape(NamedTuple):
     """A transposed convolution without padding; batch norm and ELU follow all but the last, which ends in a sigmoid."""
 
-    maps_in: int
-    maps_out: int
+    channels_in: int
+    channels_out: int
     kernel: int
     stride: int
 
 
-# Kernels and strides of the released implementation; the paper's last kernel, 3, would draw 27 x 27. csrc/geometry.h
+# Kernels and strides of the released implementation; the paper's last kernel, 3, would make 27 x 27. csrc/geometry.h
 # says the same to the native code.
-LAYERS = (Layer(LATENT, 32, 4, 1), Layer(32, 16, 5, 2), Layer(16, 16, 5, 2), Layer(16, 1, 4, 1))
-FOLDED_SIZE = sum(layer.maps_in * layer.maps_out * layer.kernel**2 + layer.maps_out for layer in LAYERS)
+LAYERS = (LayerShape(LATENT, 32, 4, 1), LayerShape(32, 16, 5, 2), LayerShape(16, 16, 5, 2), LayerShape(16, 1, 4, 1))
+FOLDED_SIZE = sum(layer.channels_in * layer.channels_out * layer.kernel**2 + layer.channels_out for layer in LAYERS)
 BATCH_NORM_EPSILON = 1e-5
 
 
@@ -34,7 +34,7 @@ BATCH_NORM_EPSILON = 1e-5
 class Decoder:
     """G_c for each class c: latent points to images.
 
-    folded: [C, 23617], float32 or float64: of each layer the taps [in, out, ky, kx], then the biases [out].
+    folded: [C, 23617], float32 or float64: of each layer the weights [in, out, ky, kx], then the biases [out].
     """
 
     folded: Tensor
@@ -74,18 +74,18 @@ class Decoder:
         """(weight [in, out, k, k], bias [out], stride) of each layer of one class."""
         layers, rest = [], self.folded[label]
         for layer in LAYERS:
-            shape = (layer.maps_in, layer.maps_out, layer.kernel, layer.kernel)
-            taps, bias, rest = rest.tensor_split((torch.Size(shape).numel(), torch.Size(shape).numel() + shape[1]))
-            layers.append((taps.view(shape), bias, layer.stride))
+            shape = (layer.channels_in, layer.channels_out, layer.kernel, layer.kernel)
+            weight, bias, rest = rest.tensor_split((torch.Size(shape).numel(), torch.Size(shape).numel() + shape[1]))
+            layers.append((weight.view(shape), bias, layer.stride))
         return layers
 
 
 def _fold(state: Mapping[str, Tensor], prefix: str) -> list[Tensor]:
-    """Taps and biases, flattened, in float64; batch norm in evaluation is a scale and a shift of each map."""
+    """Weights and biases, flattened, in float64; batch norm in evaluation is a scale and a shift of each channel."""
     folded = []
     for i, layer in enumerate(LAYERS):
         weight, bias = (state[f"{prefix}conv_{i}.{name}"].detach().double() for name in ("weight", "bias"))
-        if tuple(weight.shape) != (expected := (layer.maps_in, layer.maps_out, layer.kernel, layer.kernel)):
+        if tuple(weight.shape) != (expected := (layer.channels_in, layer.channels_out, layer.kernel, layer.kernel)):
             raise ValueError(f"{prefix}conv_{i}.weight has shape {tuple(weight.shape)}; the kernels know {expected}")
         if i < len(LAYERS) - 1:
             norm = {name: state[f"{prefix}bn_{i}.{name}"].double() for name in ("weight", "bias")}

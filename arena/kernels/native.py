@@ -1,4 +1,4 @@
-"""torch.library operators over arena._native: tensors to addresses, and what torch must know of each operator.
+"""torch.library operators over arena._native, which takes tensors by DLPack, and what torch must know of each operator.
 
 Inputs are as `ops` has checked them. `packed` is `Decoder.packed`; everything is contiguous float32 on the CPU. `cuda`
 adds the same operators on CUDA tensors.
@@ -6,61 +6,56 @@ adds the same operators on CUDA tensors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from arena import _native
-from arena.kernels.decoder import LATENT, PIXELS
+from arena.kernels.decoder import PIXELS
 
 
 def pack(folded: Tensor) -> Tensor:
     """[C, 23617] -> [C, _native.packed_size()], float32."""
     folded = folded.detach().to("cpu", torch.float32).contiguous()
     packed = folded.new_empty(len(folded), _native.packed_size())
-    _native.pack(folded.data_ptr(), packed.data_ptr(), len(folded))
+    _native.pack(folded, packed)
     return packed
 
 
 @torch.library.custom_op("arena::decode", mutates_args=(), device_types="cpu")
 def decode(packed: Tensor, z: Tensor) -> Tensor:
-    images, classes = z.shape[:2]
-    image = z.new_empty(images, classes, PIXELS)
-    _native.decode(
-        packed.data_ptr(), z.data_ptr(), image.data_ptr(), classes, images,
-        LATENT, classes * LATENT, PIXELS, classes * PIXELS, torch.get_num_threads(),
-    )  # fmt: skip
+    image = z.new_empty(*z.shape[:2], PIXELS)
+    _call(_native.decode, packed, z, image)
     return image
 
 
 @torch.library.custom_op("arena::decode_backward", mutates_args=(), device_types="cpu")
 def decode_backward(packed: Tensor, z: Tensor, gradient: Tensor) -> Tensor:
-    images, classes = z.shape[:2]
     dz = torch.empty_like(z)
-    _native.decode_back(
-        packed.data_ptr(), z.data_ptr(), gradient.data_ptr(), dz.data_ptr(), images, classes, torch.get_num_threads()
-    )
+    _call(_native.decode_backward, packed, z, gradient, dz)
     return dz
 
 
 @torch.library.custom_op("arena::latent_bank", mutates_args=(), device_types="cpu")
 def latent_bank(packed: Tensor, latents: Tensor) -> Tensor:
-    classes, points = len(packed), len(latents)
-    bank = latents.new_empty(classes, points, PIXELS)
-    _native.decode(
-        packed.data_ptr(), latents.data_ptr(), bank.data_ptr(), classes, points,
-        0, LATENT, points * PIXELS, PIXELS, torch.get_num_threads(),
-    )  # fmt: skip
+    bank = latents.new_empty(len(packed), len(latents), PIXELS)
+    _call(_native.latent_bank, packed, latents, bank)
     return bank
 
 
 @torch.library.custom_op("arena::latent_sweep", mutates_args=(), device_types="cpu")
 def latent_sweep(packed: Tensor, latents: Tensor, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    return _best_points(_native.sweep, packed, latents, x, k)
+    score, index = empty_best(packed, latents, x, k)
+    _call(_native.latent_sweep, packed, latents, x, score, index)
+    return score, index
 
 
 @torch.library.custom_op("arena::bank_sweep", mutates_args=(), device_types="cpu")
 def bank_sweep(bank: Tensor, latents: Tensor, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    return _best_points(_native.score_bank, bank, latents, x, k)
+    score, index = empty_best(bank, latents, x, k)
+    _call(_native.bank_sweep, bank, latents, x, score, index)
+    return score, index
 
 
 @torch.library.custom_op("arena::latent_descent", mutates_args=(), device_types="cpu")
@@ -68,21 +63,18 @@ def latent_descent(
     packed: Tensor, z0: Tensor, x: Tensor, steps: int, lr: float, radius: float, reconstruct: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     score, z, image = empty_descent(packed, z0, x, steps, lr, radius, reconstruct)
-    images, classes = score.shape
-    _native.descend(
-        packed.data_ptr(), z0.data_ptr(), x.data_ptr(), score.data_ptr(), z.data_ptr(), image.data_ptr(),
-        images, classes, steps, lr, radius, torch.get_num_threads(),
-    )  # fmt: skip
+    settings = _native.Descent(steps, lr, radius)
+    _call(_native.latent_descent, packed, z0, x, settings, score, z, image if reconstruct else None)
     return score, z, image
 
 
-def _best_points(kernel, source: Tensor, latents: Tensor, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    score, index = empty_best(source, latents, x, k)
-    kernel(
-        source.data_ptr(), latents.data_ptr(), x.data_ptr(), score.data_ptr(), index.data_ptr(),
-        len(x), len(source), len(latents), k, torch.get_num_threads(),
-    )  # fmt: skip
-    return score, index
+def _call(operator: Callable[..., None], *arguments: object) -> None:
+    operator(*detached(arguments), torch.get_num_threads())
+
+
+def detached(arguments: tuple[object, ...]) -> list[object]:
+    """As DLPack asks for them: a tensor that requires a gradient is not given away."""
+    return [argument.detach() if isinstance(argument, Tensor) else argument for argument in arguments]
 
 
 def empty_best(source: Tensor, latents: Tensor, x: Tensor, k: int) -> tuple[Tensor, Tensor]:

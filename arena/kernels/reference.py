@@ -19,8 +19,8 @@ PAIRS_AT_ONCE = 10_000  # of an image and a decoded point, subtracted: 31 MB
 exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
-class Layer(NamedTuple):
-    """A transposed convolution of all classes at once, a group of maps for each class."""
+class GroupedLayer(NamedTuple):
+    """A transposed convolution of all classes at once, a group of channels for each class."""
 
     weight: Tensor  # [C in, out, k, k]
     bias: Tensor  # [C out]
@@ -29,7 +29,7 @@ class Layer(NamedTuple):
 
 @exact
 def decode(decoder: Decoder, z: Tensor) -> Tensor:
-    return _draw(_layers(decoder), z)
+    return _decode(_layers(decoder), z)
 
 
 @exact
@@ -38,7 +38,7 @@ def latent_bank(decoder: Decoder, latents: Tensor) -> Tensor:
     bank = latents.new_empty(classes, points, PIXELS)
     run = max(1, IMAGES_AT_ONCE // classes)
     for part, z in zip(bank.split(run, 1), latents.split(run), strict=True):
-        part.copy_(_draw(layers, z[:, None].expand(-1, classes, -1)).transpose(0, 1))
+        part.copy_(_decode(layers, z[:, None].expand(-1, classes, -1)).transpose(0, 1))
     return bank
 
 
@@ -65,12 +65,12 @@ def latent_descent(
 @exact
 @torch.enable_grad()
 def _descend(
-    layers: list[Layer], z0: Tensor, x: Tensor, steps: int, lr: float, radius: float
+    layers: list[GroupedLayer], z0: Tensor, x: Tensor, steps: int, lr: float, radius: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     z = z0.detach().clone().requires_grad_()
     adam = torch.optim.Adam([z], lr=lr)
     for step in range(steps):
-        image = _draw(layers, z)
+        image = _decode(layers, z)
         score = (image - x[:, None]).square().sum(-1) + 0.5 * z.square().sum(-1)
         if step < steps - 1:
             z.grad = torch.autograd.grad(score.sum(), z)[0]
@@ -80,17 +80,17 @@ def _descend(
     return score.detach(), z.detach(), image.detach()
 
 
-def _layers(decoder: Decoder) -> list[Layer]:
+def _layers(decoder: Decoder) -> list[GroupedLayer]:
     """Channels last: a third faster than the usual order in oneDNN's transposed convolutions."""
     layers = []
     for parts in zip(*(decoder.layers(label) for label in range(decoder.classes)), strict=True):
         weights, biases, strides = zip(*parts, strict=True)
         weight = torch.cat(weights).contiguous(memory_format=torch.channels_last)
-        layers.append(Layer(weight, torch.cat(biases), strides[0]))
+        layers.append(GroupedLayer(weight, torch.cat(biases), strides[0]))
     return layers
 
 
-def _draw(layers: list[Layer], z: Tensor) -> Tensor:
+def _decode(layers: list[GroupedLayer], z: Tensor) -> Tensor:
     """z [B, C, 8], a point for each class -> images [B, C, 784]."""
     hidden = z.flatten(1)[..., None, None]
     for weight, bias, stride in layers[:-1]:

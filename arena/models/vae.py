@@ -49,7 +49,7 @@ class VAE(nn.Module):
 
 
 def _stack(convolution: Callable[..., nn.Module], layers: Sequence[Sequence[int]]) -> nn.Sequential:
-    """Convolutions (maps in, maps out, kernel, stride); batch norm and ELU after all but the last."""
+    """Convolutions (channels in, channels out, kernel, stride); batch norm and ELU after all but the last."""
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     for i, layer in enumerate(layers):
         modules[f"conv_{i}"] = convolution(*layer)

@@ -25,23 +25,23 @@ void decode(const float* packed, Rows<const float> z, Rows<float> image, std::in
     for (int g = 0; g < group; ++g) points[g] = z[first + g];
     decoder.start(packed, points);
     for (int g = 0; g < group; ++g) {
-      decoder.draw(packed, g);
+      decoder.decode(packed, g);
       __builtin_memcpy(image[first + g], decoder.image[g], sizeof(float) * kPixels);
     }
   });
 }
 
-void decode_back(const float* packed, Rows<const float> z, Rows<const float> gradient, Rows<float> dz,
-                 std::int64_t count, void* scratch) {
+void decode_backward(const float* packed, Rows<const float> z, Rows<const float> gradient, Rows<float> dz,
+                     std::int64_t count, void* scratch) {
   in_groups(count, [&](std::int64_t first, auto group) {
     auto& decoder = decoder_in<group>(scratch);
     const float* points[group];
     for (int g = 0; g < group; ++g) points[g] = z[first + g];
     decoder.start(packed, points);
     for (int g = 0; g < group; ++g) {
-      decoder.draw(packed, g);
+      decoder.decode(packed, g);
       __builtin_memcpy(decoder.gradient, gradient[first + g], sizeof(float) * kPixels);
-      decoder.back(packed, g);
+      decoder.backward(packed, g);
     }
     float result[group][kLatent];
     decoder.end(packed, result);
@@ -49,20 +49,20 @@ void decode_back(const float* packed, Rows<const float> z, Rows<const float> gra
   });
 }
 
-void sweep(const float* packed, const float* latents, std::int64_t first, std::int64_t count, Rows<const float> x,
-           std::int64_t images, const Best* best, void* scratch) {
+void latent_sweep(const float* packed, const float* latents, std::int64_t first, std::int64_t count,
+                  Rows<const float> x, std::int64_t images, const Best* best, void* scratch) {
   in_groups(count, [&](std::int64_t i, auto group) {
     auto& decoder = decoder_in<group>(scratch);
     const float *z[group], *points[kGroup];
     for (int g = 0; g < group; ++g) z[g] = latents + (first + i + g) * kLatent;
     for (int q = 0; q < kGroup; ++q) points[q] = decoder.image[q < group ? q : 0];
     decoder.start(packed, z);
-    for (int g = 0; g < group; ++g) decoder.draw(packed, g);
+    for (int g = 0; g < group; ++g) decoder.decode(packed, g);
     score_points(points, latents, first + i, group, x, images, best);
   });
 }
 
-void score_bank(const float* bank, const float* latents, std::int64_t first, std::int64_t count, Rows<const float> x,
+void bank_sweep(const float* bank, const float* latents, std::int64_t first, std::int64_t count, Rows<const float> x,
                 std::int64_t images, const Best* best) {
   for (std::int64_t i = first; i < first + count; i += kGroup) {
     const int group = first + count - i < kGroup ? static_cast<int>(first + count - i) : kGroup;
@@ -87,17 +87,17 @@ ARENA_INLINE float compare(const float* image, const float* x, const float* z, f
 }
 
 template <int GROUP>
-void descend_group(const float* packed, Descent settings, const float* const* x, float (*z)[kLatent], float* score,
-                   Decoder<GROUP>& decoder) {
+void latent_descent_group(const float* packed, Descent settings, const float* const* x, float (*z)[kLatent],
+                          float* score, Decoder<GROUP>& decoder) {
   Adam adam[GROUP];
   const float* points[GROUP];
   for (int g = 0; g < GROUP; ++g) points[g] = z[g];
   for (int step = 1; step <= settings.steps; ++step) {
     decoder.start(packed, points);
     for (int g = 0; g < GROUP; ++g) {
-      decoder.draw(packed, g);
+      decoder.decode(packed, g);
       score[g] = compare(decoder.image[g], x[g], z[g], decoder.gradient);
-      if (step < settings.steps) decoder.back(packed, g);
+      if (step < settings.steps) decoder.backward(packed, g);
     }
     if (step == settings.steps) return;
     float dz[GROUP][kLatent];
@@ -109,8 +109,8 @@ void descend_group(const float* packed, Descent settings, const float* const* x,
   }
 }
 
-void descend(const float* packed, Descent settings, Rows<const float> z0, Rows<const float> x, Rows<float> z,
-             Rows<float> score, Rows<float> reconstruction, std::int64_t count, void* scratch) {
+void latent_descent(const float* packed, Descent settings, Rows<const float> z0, Rows<const float> x, Rows<float> z,
+                    Rows<float> score, Rows<float> reconstruction, std::int64_t count, void* scratch) {
   in_groups(count, [&](std::int64_t first, auto group) {
     auto& decoder = decoder_in<group>(scratch);
     const float* images[group];
@@ -119,12 +119,11 @@ void descend(const float* packed, Descent settings, Rows<const float> z0, Rows<c
       images[g] = x[first + g];
       __builtin_memcpy(points[g], z0[first + g], sizeof points[g]);
     }
-    descend_group<group>(packed, settings, images, points, scores, decoder);
+    latent_descent_group<group>(packed, settings, images, points, scores, decoder);
     for (int g = 0; g < group; ++g) {
       __builtin_memcpy(z[first + g], points[g], sizeof points[g]);
       *score[first + g] = scores[g];
-      if (reconstruction.data)
-        __builtin_memcpy(reconstruction[first + g], decoder.image[g], sizeof(float) * kPixels);
+      if (reconstruction.data) __builtin_memcpy(reconstruction[first + g], decoder.image[g], sizeof(float) * kPixels);
     }
   });
 }
@@ -135,7 +134,7 @@ void descend(const float* packed, Descent settings, Rows<const float> z0, Rows<c
 }  // namespace
 
 extern const Kernels kernels;
-const Kernels kernels = {ARENA_NAME(ARENA_ISA), Packed::size, sizeof(Decoder<kGroup>), pack,    decode,
-                         decode_back,           sweep,        score_bank,              descend};
+const Kernels kernels = {ARENA_NAME(ARENA_ISA), Packed::size, sizeof(Decoder<kGroup>), pack, decode, decode_backward,
+                         latent_sweep,          bank_sweep,   latent_descent};
 
 }  // namespace arena::ARENA_ISA

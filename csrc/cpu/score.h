@@ -6,8 +6,8 @@
 
 namespace arena::ARENA_ISA {
 
-constexpr int kGroup = 4;                // points scored together
-constexpr int kImages = W / kGroup;      // images scored together: one lane of the result for each pair
+constexpr int kGroup = 4;            // points scored together
+constexpr int kImages = W / kGroup;  // images scored together: one lane of the result for each pair
 
 ARENA_INLINE float prior(const float* z) {
   float sum = 0.0f;
@@ -50,8 +50,7 @@ inline void score_points(const float* const* points, const float* latents, std::
     float total[W];
     store(total, sums(sum));
     for (int j = 0; j < kImages && image + j < images; ++j)
-      for (int q = 0; q < count; ++q)
-        keep(best[image + j], total[j * kGroup + q] + priors[q], first + q);
+      for (int q = 0; q < count; ++q) keep(best[image + j], total[j * kGroup + q] + priors[q], first + q);
   }
 }
 

@@ -5,16 +5,16 @@
 
 namespace arena::ARENA_ISA {
 
-// IN and OUT maps, ROWS input rows, TILES tiles a row of which the last SHORT lack their fourth column.
+// IN and OUT channels, ROWS input rows, TILES tiles a row of which the last SHORT lack their fourth column.
 //   values:   [point][input row][tile][IN]                 what `evaluate` makes of the input
 //   products: [point][output row][parity][tile][OUT]       what `interpolate` turns into output columns
-// A vector is a run of maps: of OUT going forward, of IN going back.
+// A vector is a run of channels: of OUT going forward, of IN going back.
 template <int IN, int OUT, int ROWS, int TILES, int SHORT>
 struct Strided {
-  static constexpr int maps_in = IN, maps_out = OUT, rows_out = 2 * ROWS + 3;
+  static constexpr int channels_in = IN, channels_out = OUT, rows_out = 2 * ROWS + 3;
   static constexpr int value_point = ROWS * TILES * IN, product_point = rows_out * 2 * TILES * OUT;
   static constexpr int values_size = kPoints * value_point, products_size = kPoints * product_point;
-  static constexpr int taps_point = 5 * IN * 2 * OUT, taps_size = kPoints * taps_point;
+  static constexpr int weights_point = 5 * IN * 2 * OUT, weights_size = kPoints * weights_point;
 
   static constexpr int value_at(int row, int tile) { return (row * TILES + tile) * IN; }
   static constexpr int product_at(int row, int parity, int tile) { return ((row * 2 + parity) * TILES + tile) * OUT; }
@@ -23,42 +23,42 @@ struct Strided {
   static constexpr int even_tiles(int point) { return point < 5 ? TILES : TILES - SHORT; }
   static constexpr int odd_tiles(int point) { return point < 4 ? TILES : point == 4 ? TILES - SHORT : 0; }
 
-  // taps: [point][ky][IN][parity][OUT]
-  static void forward(const float* taps, const float* values, float* products) {
+  // weights: [point][ky][IN][parity][OUT]
+  static void forward(const float* weights, const float* values, float* products) {
     unroll<kPoints>([&](auto point) ARENA_INLINE_LAMBDA {
       for (int lane = 0; lane < OUT; lane += W)
         for (int pair = 0; pair <= ROWS + 1; ++pair)
-          row_pair<point>(pair, taps + point * taps_point + lane, values + point * value_point,
+          row_pair<point>(pair, weights + point * weights_point + lane, values + point * value_point,
                           products + point * product_point + lane);
     });
   }
 
-  // taps: [point][ky][OUT][parity][IN]
-  static void backward(const float* taps, const float* products, float* values) {
+  // weights: [point][ky][OUT][parity][IN]
+  static void backward(const float* weights, const float* products, float* values) {
     constexpr int block = TILES == 3 ? 4 : 2;  // input rows at a time: enough independent sums to keep FMA units busy
     unroll<kPoints>([&](auto point) ARENA_INLINE_LAMBDA {
-      const float* t = taps + point * taps_point;
+      const float* t = weights + point * weights_point;
       const float* p = products + point * product_point;
       float* v = values + point * value_point;
       for (int lane = 0; lane < IN; lane += W) {
         int row = 0;
-        for (; row + block <= ROWS; row += block) rows_back<point, block>(row, t + lane, p, v + lane);
-        if constexpr (ROWS % block) rows_back<point, ROWS % block>(row, t + lane, p, v + lane);
+        for (; row + block <= ROWS; row += block) rows_backward<point, block>(row, t + lane, p, v + lane);
+        if constexpr (ROWS % block) rows_backward<point, ROWS % block>(row, t + lane, p, v + lane);
       }
     });
   }
 
  private:
-  // Output rows 2 pair and 2 pair + 1: input row pair - i reaches them by taps 2 i and 2 i + 1 (there is no tap 5).
+  // Output rows 2 pair and 2 pair + 1: input row pair - i reaches them by weights 2 i and 2 i + 1 (none is 5).
   template <int POINT>
-  static ARENA_INLINE void row_pair(int pair, const float* taps, const float* values, float* products) {
+  static ARENA_INLINE void row_pair(int pair, const float* weights, const float* values, float* products) {
     V sum[2][2][TILES] = {};
     if (pair >= 2 && pair < ROWS) {
-      add_rows<POINT, 0, 3>(sum, taps, values + value_at(pair, 0));
+      add_rows<POINT, 0, 3>(sum, weights, values + value_at(pair, 0));
     } else {
-      if (pair < ROWS) add_rows<POINT, 0, 1>(sum, taps, values + value_at(pair, 0));
-      if (pair >= 1 && pair <= ROWS) add_rows<POINT, 1, 2>(sum, taps, values + value_at(pair, 0));
-      if (pair >= 2) add_rows<POINT, 2, 3>(sum, taps, values + value_at(pair, 0));
+      if (pair < ROWS) add_rows<POINT, 0, 1>(sum, weights, values + value_at(pair, 0));
+      if (pair >= 1 && pair <= ROWS) add_rows<POINT, 1, 2>(sum, weights, values + value_at(pair, 0));
+      if (pair >= 2) add_rows<POINT, 2, 3>(sum, weights, values + value_at(pair, 0));
     }
     unroll<2>([&](auto odd_row) ARENA_INLINE_LAMBDA {
       if (odd_row && pair > ROWS) return;
@@ -70,38 +70,39 @@ struct Strided {
 
   // values: of input row `pair`; adds rows pair - FROM down to pair - TO + 1.
   template <int POINT, int FROM, int TO>
-  static ARENA_INLINE void add_rows(V (&sum)[2][2][TILES], const float* taps, const float* values) {
+  static ARENA_INLINE void add_rows(V (&sum)[2][2][TILES], const float* weights, const float* values) {
     for (int in = 0; in < IN; ++in)
       unroll<TO - FROM>([&](auto step) ARENA_INLINE_LAMBDA {
         constexpr int back = FROM + step;
         const float* row = values - value_at(back, 0) + in;
         unroll<(back == 2 ? 1 : 2)>([&](auto odd_row) ARENA_INLINE_LAMBDA {
-          const float* tap = taps + ((2 * back + odd_row) * IN + in) * 2 * OUT;
-          const V even = load_once(tap);
+          const float* weight = weights + ((2 * back + odd_row) * IN + in) * 2 * OUT;
+          const V even = load_once(weight);
           unroll<even_tiles(POINT)>([&](auto t) ARENA_INLINE_LAMBDA { sum[odd_row][0][t] += even * row[t * IN]; });
           if constexpr (odd_tiles(POINT) > 0) {
-            const V odd = load_once(tap + OUT);
+            const V odd = load_once(weight + OUT);
             unroll<odd_tiles(POINT)>([&](auto t) ARENA_INLINE_LAMBDA { sum[odd_row][1][t] += odd * row[t * IN]; });
           }
         });
       });
   }
 
-  // Input rows first ... first + COUNT - 1: output row 2 first + r reaches input row first + i by tap r - 2 i.
+  // Input rows first ... first + COUNT - 1: output row 2 first + r reaches input row first + i by weight r - 2 i.
   template <int POINT, int COUNT>
-  static ARENA_INLINE void rows_back(int first, const float* taps, const float* products, float* values) {
+  static ARENA_INLINE void rows_backward(int first, const float* weights, const float* products, float* values) {
     constexpr int tiles = even_tiles(POINT);
     V sum[COUNT][tiles] = {};
     unroll<odd_tiles(POINT) ? 2 : 1>([&](auto parity) ARENA_INLINE_LAMBDA {
       const float* from = products + product_at(2 * first, parity, 0);
       for (int out = 0; out < OUT; ++out) {
-        V tap[5];
-        unroll<5>([&](auto ky) ARENA_INLINE_LAMBDA { tap[ky] = load(taps + ((ky * OUT + out) * 2 + parity) * IN); });
+        V weight[5];
+        unroll<5>([&](auto ky)
+                      ARENA_INLINE_LAMBDA { weight[ky] = load(weights + ((ky * OUT + out) * 2 + parity) * IN); });
         unroll<2 * COUNT + 3>([&](auto r) ARENA_INLINE_LAMBDA {
           unroll<(parity ? odd_tiles(POINT) : tiles)>([&](auto t) ARENA_INLINE_LAMBDA {
             const float gradient = from[product_at(r, 0, t) + out];
             unroll<COUNT>([&](auto i) ARENA_INLINE_LAMBDA {
-              if constexpr (r >= 2 * i && r - 2 * i < 5) sum[i][t] += tap[r - 2 * i] * gradient;
+              if constexpr (r >= 2 * i && r - 2 * i < 5) sum[i][t] += weight[r - 2 * i] * gradient;
             });
           });
         });

@@ -1,9 +1,9 @@
 // Toom-Cook transforms for a transposed convolution of kernel 5 and stride 2, along a row.
 //
-// Output columns of one parity are the polynomial product of the input columns with the 3 even (or 2 odd) taps. Four
+// Output columns of one parity are the polynomial product of the input columns with the 3 even (or 2 odd) weights. Four
 // input columns make a tile (three where the row ends). A product of N coefficients is known from its values at N
 // points, always the first N of 0, 1, -1, infinity, 2, -2: 6 for even and 5 for odd columns instead of 12 and 8
-// multiplications, one less each in a short tile. Values of the taps at 1 and -1 are stored halved and at 2 and -2
+// multiplications, one less each in a short tile. Values of the weights at 1 and -1 are stored halved and at 2 and -2
 // divided by 24, which takes the divisions out of the interpolation. Gradients use the transposed transforms.
 //
 // No sum here has two inexact products: which of them the compiler fuses would differ from one function to the next.
@@ -15,12 +15,12 @@ namespace arena::ARENA_ISA {
 
 constexpr int kPoints = 6;
 
-// Values at the points (before their scale) of the polynomial with these taps; at infinity it is the last one.
-inline double tap_value(const double* taps, int count, int point) {
+// Values at the points (before their scale) of the polynomial with these weights; at infinity it is the last one.
+inline double weight_value(const double* weights, int count, int point) {
   constexpr double at[kPoints] = {0, 1, -1, 0, 2, -2}, scale[kPoints] = {1, 0.5, 0.5, 1, 1.0 / 24, 1.0 / 24};
-  if (point == 3) return taps[count - 1];
+  if (point == 3) return weights[count - 1];
   double value = 0;
-  for (int i = count - 1; i >= 0; --i) value = value * at[point] + taps[i];
+  for (int i = count - 1; i >= 0; --i) value = value * at[point] + weights[i];
   return value * scale[point];
 }
 

@@ -4,7 +4,7 @@
 
 #include <cstring>
 
-#include "team.h"
+#include "thread_block.h"
 
 namespace arena::cuda {
 
@@ -63,18 +63,18 @@ struct MergeBest {
 
   static constexpr int shared = 0;
 
-  template <class Team>
-  ARENA_BODY void operator()(const Team& team, float*, Place place) const {
-    const std::int64_t first = static_cast<std::int64_t>(place.block) * kThreads;
-    team.each(static_cast<int>(smaller(kThreads, lists.images - first)), [&](int i) {
+  template <class ThreadBlock>
+  ARENA_BODY void operator()(const ThreadBlock& block, float*, BlockIndex id) const {
+    const std::int64_t first = static_cast<std::int64_t>(id.block) * kThreads;
+    block.each(static_cast<int>(smaller(kThreads, lists.images - first)), [&](int i) {
       const std::int64_t image = first + i;
-      const BestList merged = lists.at(0, place.label, image);
-      for (int block = 1; block < blocks; ++block) {
-        const BestList other = lists.at(block, place.label, image);
-        for (int j = 0; j < lists.k; ++j) merged.insert(other.key[j * other.stride]);
+      const BestList merged = lists.at(0, id.label, image);
+      for (int other = 1; other < blocks; ++other) {
+        const BestList list = lists.at(other, id.label, image);
+        for (int j = 0; j < lists.k; ++j) merged.insert(list.key[j * list.stride]);
       }
       for (int j = 0; j < lists.k; ++j) {
-        const std::int64_t to = (image * lists.classes + place.label) * lists.k + j;
+        const std::int64_t to = (image * lists.classes + id.label) * lists.k + j;
         score[to] = score_of(merged.key[j * merged.stride]);
         index[to] = index_of(merged.key[j * merged.stride]);
       }

@@ -1,68 +1,34 @@
-// arena._native.cuda: the operators over raw device addresses, queued on a stream.
+// arena._native.cuda: the operators of operators.h under their names, on CUDA arrays, queued on a stream.
 #include "bindings.h"
 
+#include "../dlpack.h"
 #include "operators.h"
 
 namespace py = pybind11;
+using namespace pybind11::literals;
 
 namespace arena::cuda {
-namespace {
-
-using Address = std::uintptr_t;
-
-template <class T = float>
-T* at(Address address) {
-  return reinterpret_cast<T*>(address);
-}
-
-}  // namespace
 
 void bind(py::module_ m) {
   using Released = py::call_guard<py::gil_scoped_release>;
-  m.doc() = "The operators on CUDA memory: device, stream, addresses and sizes in, nothing out.";
+  m.doc() = "The operators on CUDA memory, queued on a stream (the address of a cudaStream_t).";
   m.def("devices", &devices, "GPUs that the driver shows; 0 without a driver.");
   m.def("architectures", &architectures, "What this build holds code for.");
-  m.def("supports", &supports, py::arg("device"), "Whether the kernels run on this GPU.");
+  m.def("supports", &supports, "device"_a, "Whether the kernels run on this GPU.");
   m.def("packed_size", &packed_size, "Floats of one class's weights in the layout of these kernels.");
-  m.def("sweep_lists", &sweep_lists, py::arg("device"), py::arg("classes"), py::arg("points"),
+  m.def("sweep_lists", &sweep_lists, "device"_a, "classes"_a, "points"_a,
         "`keys` of a sweep is int64 [this, images, classes, k].");
 
-  m.def("pack", [](Address folded, Address packed, std::int64_t classes) {
-    pack(at(folded), at(packed), classes);
-  }, "On the host.", Released());
-
-  m.def("decode", [](int device, Address stream, Address packed, Address z, Address image, std::int64_t classes,
-                     std::int64_t points, std::ptrdiff_t z_class, std::ptrdiff_t z_point, std::ptrdiff_t image_class,
-                     std::ptrdiff_t image_point) {
-    decode({device, stream}, at(packed), at(z), at(image), classes, points, {z_class, z_point},
-           {image_class, image_point});
-  }, Released());
-
-  m.def("decode_back", [](int device, Address stream, Address packed, Address z, Address gradient, Address dz,
-                          std::int64_t images, std::int64_t classes) {
-    decode_back({device, stream}, at(packed), at(z), at(gradient), at(dz), {images, classes, 0});
-  }, Released());
-
-  m.def("sweep", [](int device, Address stream, Address packed, Address latents, Address columns, Address keys,
-                    Address score, Address index, std::int64_t images, std::int64_t classes, std::int64_t points,
-                    int k) {
-    sweep({device, stream}, at(packed), at(latents), at(columns), at<std::uint64_t>(keys), at(score),
-          at<std::int64_t>(index), {images, classes, points}, k);
-  }, Released());
-
-  m.def("score_bank", [](int device, Address stream, Address bank, Address latents, Address columns, Address keys,
-                         Address score, Address index, std::int64_t images, std::int64_t classes, std::int64_t points,
-                         int k) {
-    score_bank({device, stream}, at(bank), at(latents), at(columns), at<std::uint64_t>(keys), at(score),
-               at<std::int64_t>(index), {images, classes, points}, k);
-  }, Released());
-
-  m.def("descend", [](int device, Address stream, Address packed, Address z0, Address x, Address score, Address z,
-                      Address reconstruction, std::int64_t images, std::int64_t classes, int steps, float step_size,
-                      float radius) {
-    descend({device, stream}, at(packed), at(z0), at(x), at(score), at(z), at(reconstruction), {images, classes, 0},
-            steps, step_size, radius);
-  }, Released());
+  m.def("pack", &pack, "folded"_a, "packed"_a, "On the host.", Released());
+  m.def("decode", &decode, "stream"_a, "packed"_a, "z"_a, "image"_a, Released());
+  m.def("decode_backward", &decode_backward, "stream"_a, "packed"_a, "z"_a, "gradient"_a, "dz"_a, Released());
+  m.def("latent_bank", &latent_bank, "stream"_a, "packed"_a, "latents"_a, "bank"_a, Released());
+  m.def("latent_sweep", &latent_sweep, "stream"_a, "packed"_a, "latents"_a, "columns"_a, "keys"_a, "score"_a, "index"_a,
+        Released());
+  m.def("bank_sweep", &bank_sweep, "stream"_a, "bank"_a, "latents"_a, "columns"_a, "keys"_a, "score"_a, "index"_a,
+        Released());
+  m.def("latent_descent", &latent_descent, "stream"_a, "packed"_a, "z0"_a, "x"_a, "settings"_a, "score"_a, "z"_a,
+        "reconstruction"_a, Released());
 }
 
 }  // namespace arena::cuda

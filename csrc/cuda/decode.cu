@@ -2,14 +2,16 @@
 
 namespace arena::cuda {
 
-void decode(Stream stream, const float* packed, const float* z, float* image, std::int64_t classes, std::int64_t points,
-            Strides z_stride, Strides image_stride) {
-  plan_decode(Gpu(stream), packed, z, image, classes, points, z_stride, image_stride);
+void decode(Stream stream, ConstView<2> packed, ConstView<3> z, View<3> image) {
+  plan_decode(Gpu(packed.device, stream), packed, z, image);
 }
 
-void decode_back(Stream stream, const float* packed, const float* z, const float* gradient, float* dz,
-                 const Sizes& n) {
-  plan_decode_back(Gpu(stream), packed, z, gradient, dz, n);
+void latent_bank(Stream stream, ConstView<2> packed, ConstView<2> latents, View<3> bank) {
+  plan_latent_bank(Gpu(packed.device, stream), packed, latents, bank);
+}
+
+void decode_backward(Stream stream, ConstView<2> packed, ConstView<3> z, ConstView<3> gradient, View<3> dz) {
+  plan_decode_backward(Gpu(packed.device, stream), packed, z, gradient, dz);
 }
 
 }  // namespace arena::cuda

@@ -2,9 +2,9 @@
 
 namespace arena::cuda {
 
-void descend(Stream stream, const float* packed, const float* z0, const float* x, float* score, float* z,
-             float* reconstruction, const Sizes& n, int steps, float step_size, float radius) {
-  plan_descend(Gpu(stream), packed, z0, x, score, z, reconstruction, n, steps, step_size, radius);
+void latent_descent(Stream stream, ConstView<2> packed, ConstView<3> z0, ConstView<2> x, Descent settings,
+                    View<2> score, View<3> z, std::optional<View<3>> reconstruction) {
+  plan_latent_descent(Gpu(packed.device, stream), packed, z0, x, settings, score, z, reconstruction);
 }
 
 }  // namespace arena::cuda

@@ -17,8 +17,8 @@ int devices() {
 std::string architectures() { return ARENA_CUDA_ARCHITECTURES; }
 
 bool supports(int device) {
-  constexpr int least = static_cast<int>(sizeof(float)) *
-                        (Sweep<1>::shared > Descend<1>::shared ? Sweep<1>::shared : Descend<1>::shared);
+  constexpr int sweep = LatentSweep<1>::shared, descent = LatentDescent<1>::shared;
+  constexpr int least = static_cast<int>(sizeof(float)) * (sweep > descent ? sweep : descent);
   return device < devices() && attribute(cudaDevAttrComputeCapabilityMajor, device) >= 8 &&
          attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device) >= least;
 }
@@ -27,8 +27,10 @@ int processors(int device) { return attribute(cudaDevAttrMultiProcessorCount, de
 
 std::int64_t packed_size() { return Packed::size; }
 
-void pack(const float* folded, float* packed, std::int64_t classes) {
-  for (std::int64_t i = 0; i < classes; ++i) pack(folded + i * kFoldedSize, packed + i * Packed::size);
+void pack(ConstView<2> folded, View<2> packed) {
+  Shapes{true, {{'F', kFoldedSize}, {'W', Packed::size}}}("folded", folded, "CF")("packed", packed, "CW");
+  for (std::int64_t i = 0; i < folded.shape[0]; ++i)
+    pack(folded.data + i * kFoldedSize, packed.data + i * Packed::size);
 }
 
 }  // namespace arena::cuda

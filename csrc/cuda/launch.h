@@ -44,7 +44,7 @@ class DeviceGuard {
 
 #ifdef __CUDACC__
 
-struct BlockTeam {
+struct GpuThreadBlock {
   template <class F>
   ARENA_BODY void each(int items, F&& f) const {
     for (int i = threadIdx.x; i < items; i += kThreads) f(i);
@@ -55,17 +55,17 @@ struct BlockTeam {
 template <class Body>
 __global__ void __launch_bounds__(kThreads, 1) run_body(Body body) {
   extern __shared__ Quad memory[];
-  const Place place{static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x), static_cast<int>(blockIdx.y)};
-  body(BlockTeam{}, reinterpret_cast<float*>(memory), place);
+  const BlockIndex id{static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x), static_cast<int>(blockIdx.y)};
+  body(GpuThreadBlock{}, reinterpret_cast<float*>(memory), id);
 }
 
 // The Runner of plan.h.
 class Gpu {
  public:
-  explicit Gpu(Stream stream)
-      : processors(attribute(cudaDevAttrMultiProcessorCount, stream.device)),
-        two_points(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, stream.device) >= kBytesForTwo),
-        guard_(stream.device), stream_(reinterpret_cast<cudaStream_t>(stream.handle)) {}
+  Gpu(int device, Stream stream)
+      : processors(attribute(cudaDevAttrMultiProcessorCount, device)),
+        two_points(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device) >= kBytesForTwo), guard_(device),
+        stream_(reinterpret_cast<cudaStream_t>(stream)) {}
 
   template <class Body>
   void operator()(const Body& body, int blocks, std::int64_t classes) const {
@@ -79,6 +79,7 @@ class Gpu {
   }
 
   static constexpr int kBytesForTwo = 227 * 1024;
+  static constexpr bool on_cpu = false;
   const int processors;
   const bool two_points;
 
@@ -87,8 +88,8 @@ class Gpu {
   const cudaStream_t stream_;
 };
 
-static_assert(Sweep<2>::shared * sizeof(float) <= Gpu::kBytesForTwo);
-static_assert(Descend<2>::shared * sizeof(float) <= Gpu::kBytesForTwo);
+static_assert(LatentSweep<2>::shared * sizeof(float) <= Gpu::kBytesForTwo);
+static_assert(LatentDescent<2>::shared * sizeof(float) <= Gpu::kBytesForTwo);
 
 #endif
 

@@ -1,37 +1,37 @@
-// The operators on CUDA memory. Addresses are device addresses (but of `pack`), arrays contiguous float32 in rows of
-// ../operators.h; work is queued on the stream and may not be finished on return. Errors of CUDA are exceptions.
+// The operators on CUDA memory, with the shapes of ../operators.h; work is queued on the stream of `packed`'s (or the
+// bank's) device and may not be finished on return. Errors of CUDA are exceptions.
 #pragma once
 
-#include "../operators.h"
+#include <optional>
+#include <string>
+
+#include "../view.h"
 
 namespace arena::cuda {
 
-struct Stream {
-  int device;
-  std::uintptr_t handle;  // cudaStream_t
-};
+using Stream = std::uintptr_t;  // cudaStream_t
 
-int devices();                     // GPUs that the driver shows; 0 without a driver
-std::string architectures();       // what this build holds code for
-bool supports(int device);         // enough shared memory and a known architecture
-int processors(int device);        // multiprocessors
+int devices();                // GPUs that the driver shows; 0 without a driver
+std::string architectures();  // what this build holds code for
+bool supports(int device);    // enough shared memory and a known architecture
+int processors(int device);   // multiprocessors
 
-// Weights on the host: folded [classes][kFoldedSize] -> packed [classes][packed_size()].
+// Weights on the host: folded [C, kFoldedSize] -> packed [C, packed_size()].
 std::int64_t packed_size();
-void pack(const float* folded, float* packed, std::int64_t classes);
+void pack(ConstView<2> folded, View<2> packed);
 
-void decode(Stream stream, const float* packed, const float* z, float* image, std::int64_t classes, std::int64_t points,
-            Strides z_stride, Strides image_stride);
-void decode_back(Stream stream, const float* packed, const float* z, const float* gradient, float* dz, const Sizes& n);
+void decode(Stream stream, ConstView<2> packed, ConstView<3> z, View<3> image);
+void decode_backward(Stream stream, ConstView<2> packed, ConstView<3> z, ConstView<3> gradient, View<3> dz);
+void latent_bank(Stream stream, ConstView<2> packed, ConstView<2> latents, View<3> bank);
 
-// columns [784][images]. keys: room for sweep_lists() * images * classes * k keys.
+// columns [784, B]: x transposed. keys [sweep_lists(), B, C, k]: workspace.
 std::int64_t sweep_lists(int device, std::int64_t classes, std::int64_t points);
-void sweep(Stream stream, const float* packed, const float* latents, const float* columns, std::uint64_t* keys,
-           float* score, std::int64_t* index, const Sizes& n, int k);
-void score_bank(Stream stream, const float* bank, const float* latents, const float* columns, std::uint64_t* keys,
-                float* score, std::int64_t* index, const Sizes& n, int k);
+void latent_sweep(Stream stream, ConstView<2> packed, ConstView<2> latents, ConstView<2> columns,
+                  View<4, std::int64_t> keys, View<3> score, View<3, std::int64_t> index);
+void bank_sweep(Stream stream, ConstView<3> bank, ConstView<2> latents, ConstView<2> columns,
+                View<4, std::int64_t> keys, View<3> score, View<3, std::int64_t> index);
 
-void descend(Stream stream, const float* packed, const float* z0, const float* x, float* score, float* z,
-             float* reconstruction, const Sizes& n, int steps, float step_size, float radius);
+void latent_descent(Stream stream, ConstView<2> packed, ConstView<3> z0, ConstView<2> x, Descent settings,
+                    View<2> score, View<3> z, std::optional<View<3>> reconstruction);
 
 }  // namespace arena::cuda

@@ -1,6 +1,9 @@
 // The operators as launches: which body over how many blocks. A Runner is a GPU (launch.h) or its stand-in on the host
-// (host.cpp): it knows how many blocks run side by side, whether two points fit into a block, and how to run a body.
+// (tests): it knows its memory, how many blocks run side by side, whether two points fit into a block, and how to run
+// a body.
 #pragma once
+
+#include <optional>
 
 #include "descent.h"
 #include "sweep.h"
@@ -18,8 +21,7 @@ inline int blocks_a_class(int processors, std::int64_t classes, std::int64_t cou
   return runs(count, tile, share);
 }
 
-// How many lists of the best points a sweep keeps for each class and image: the room that `keys` must have, in keys,
-// is this times images, classes and k.
+// How many lists of the best points a sweep keeps for each class and image.
 inline int sweep_lists_of(int processors, std::int64_t classes, std::int64_t points) {
   return blocks_a_class(processors, classes, points, BankSweep::tile);
 }
@@ -34,56 +36,87 @@ void with_tile(const Runner& run, F&& f) {
 }
 
 template <class Runner>
-void plan_decode(const Runner& run, const float* packed, const float* z, float* image, std::int64_t classes,
-                 std::int64_t points, Strides z_stride, Strides image_stride) {
+Shapes shapes(const Runner& run) {
+  return {run.on_cpu, {{'W', Packed::size}}};
+}
+
+template <class Runner>
+void plan_rows(const Runner& run, ConstView<2> packed, ClassRows<const float> z, ClassRows<float> image,
+               std::int64_t points) {
+  const std::int64_t classes = packed.shape[0];
   with_tile(run, [&](auto tile) {
-    run(Decode<tile>{packed, z, image, points, z_stride, image_stride},
-        blocks_a_class(run.processors, classes, points, tile), classes);
+    run(Decode<tile>{packed.data, z, image, points}, blocks_a_class(run.processors, classes, points, tile), classes);
   });
 }
 
 template <class Runner>
-void plan_decode_back(const Runner& run, const float* packed, const float* z, const float* gradient, float* dz,
-                      const Sizes& n) {
+void plan_decode(const Runner& run, ConstView<2> packed, ConstView<3> z, View<3> image) {
+  shapes(run)("packed", packed, "CW")("z", z, "BCL")("image", image, "BCX");
+  plan_rows(run, packed, points_by_class(z), points_by_class(image), z.shape[0]);
+}
+
+template <class Runner>
+void plan_latent_bank(const Runner& run, ConstView<2> packed, ConstView<2> latents, View<3> bank) {
+  shapes(run)("packed", packed, "CW")("latents", latents, "PL")("bank", bank, "CPX");
+  plan_rows(run, packed, points_of_all_classes(latents), classes_by_point(bank), latents.shape[0]);
+}
+
+template <class Runner>
+void plan_decode_backward(const Runner& run, ConstView<2> packed, ConstView<3> z, ConstView<3> gradient, View<3> dz) {
+  shapes(run)("packed", packed, "CW")("z", z, "BCL")("gradient", gradient, "BCX")("dz", dz, "BCL");
+  const std::int64_t images = z.shape[0], classes = z.shape[1];
   with_tile(run, [&](auto tile) {
-    run(DecodeBack<tile>{packed, z, gradient, dz, n.images, n.classes},
-        blocks_a_class(run.processors, n.classes, n.images, tile), n.classes);
+    run(DecodeBackward<tile>{packed.data, z.data, gradient.data, dz.data, images, classes},
+        blocks_a_class(run.processors, classes, images, tile), classes);
+  });
+}
+
+// Lists filled by `sweep(lists, blocks)`, then merged into score and index.
+template <class Runner, class Sweep>
+void plan_best(const Runner& run, std::int64_t points, View<4, std::int64_t> keys, View<3> score,
+               View<3, std::int64_t> index, Sweep&& sweep) {
+  const std::int64_t images = score.shape[0], classes = score.shape[1];
+  const int blocks = sweep_lists_of(run.processors, classes, points);
+  Shapes{run.on_cpu, {{'N', blocks}}}("score", score, "BCK")("index", index, "BCK")("keys", keys, "NBCK");
+  if (images == 0) return;
+  const BestLists lists{reinterpret_cast<Key*>(keys.data), images, classes, static_cast<int>(score.shape[2])};
+  sweep(lists, blocks);
+  run(MergeBest{lists, blocks, score.data, index.data}, runs(images, kThreads, images), classes);
+}
+
+template <class Runner>
+void plan_latent_sweep(const Runner& run, ConstView<2> packed, ConstView<2> latents, ConstView<2> columns,
+                       View<4, std::int64_t> keys, View<3> score, View<3, std::int64_t> index) {
+  shapes(run)("packed", packed, "CW")("latents", latents, "PL")("columns", columns, "XB")("score", score, "BCK");
+  const std::int64_t points = latents.shape[0];
+  plan_best(run, points, keys, score, index, [&](const BestLists& lists, int blocks) {
+    with_tile(run, [&](auto tile) {
+      run(LatentSweep<tile>{packed.data, latents.data, columns.data, lists, points}, blocks, lists.classes);
+    });
   });
 }
 
 template <class Runner>
-void plan_merge(const Runner& run, const BestLists& lists, int blocks, float* score, std::int64_t* index) {
-  run(MergeBest{lists, blocks, score, index}, runs(lists.images, kThreads, lists.images), lists.classes);
-}
-
-template <class Runner>
-void plan_sweep(const Runner& run, const float* packed, const float* latents, const float* columns, Key* keys,
-                float* score, std::int64_t* index, const Sizes& n, int k) {
-  if (n.images == 0) return;
-  const BestLists lists{keys, n.images, n.classes, k};
-  const int blocks = sweep_lists_of(run.processors, n.classes, n.points);
-  with_tile(run, [&](auto tile) {
-    run(Sweep<tile>{packed, latents, columns, lists, n.points}, blocks, n.classes);
+void plan_bank_sweep(const Runner& run, ConstView<3> bank, ConstView<2> latents, ConstView<2> columns,
+                     View<4, std::int64_t> keys, View<3> score, View<3, std::int64_t> index) {
+  shapes(run)("bank", bank, "CPX")("latents", latents, "PL")("columns", columns, "XB")("score", score, "BCK");
+  const std::int64_t points = latents.shape[0];
+  plan_best(run, points, keys, score, index, [&](const BestLists& lists, int blocks) {
+    run(BankSweep{bank.data, latents.data, columns.data, lists, points}, blocks, lists.classes);
   });
-  plan_merge(run, lists, blocks, score, index);
 }
 
 template <class Runner>
-void plan_score_bank(const Runner& run, const float* bank, const float* latents, const float* columns, Key* keys,
-                     float* score, std::int64_t* index, const Sizes& n, int k) {
-  if (n.images == 0) return;
-  const BestLists lists{keys, n.images, n.classes, k};
-  const int blocks = sweep_lists_of(run.processors, n.classes, n.points);
-  run(BankSweep{bank, latents, columns, lists, n.points}, blocks, n.classes);
-  plan_merge(run, lists, blocks, score, index);
-}
-
-template <class Runner>
-void plan_descend(const Runner& run, const float* packed, const float* z0, const float* x, float* score, float* z,
-                  float* reconstruction, const Sizes& n, int steps, float step_size, float radius) {
+void plan_latent_descent(const Runner& run, ConstView<2> packed, ConstView<3> z0, ConstView<2> x, Descent settings,
+                         View<2> score, View<3> z, std::optional<View<3>> reconstruction) {
+  Shapes check = shapes(run);
+  check("packed", packed, "CW")("z0", z0, "BCL")("x", x, "BX")("score", score, "BC")("z", z, "BCL");
+  if (reconstruction) check("reconstruction", *reconstruction, "BCX");
+  float* const pixels = reconstruction ? reconstruction->data : nullptr;
+  const std::int64_t images = z0.shape[0], classes = z0.shape[1];
   with_tile(run, [&](auto tile) {
-    run(Descend<tile>{packed, z0, x, score, z, reconstruction, n.images, n.classes, steps, step_size, radius},
-        blocks_a_class(run.processors, n.classes, n.images, tile), n.classes);
+    run(LatentDescent<tile>{packed.data, z0.data, x.data, score.data, z.data, pixels, images, classes, settings},
+        blocks_a_class(run.processors, classes, images, tile), classes);
   });
 }
 

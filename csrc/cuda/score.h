@@ -15,44 +15,44 @@ constexpr int kScoreScratch = kSide * POINTS * kImagesAtOnce;
 // ||z||^2 / 2.
 ARENA_BODY float prior(const float* z) {
   float sum = 0.0f;
-  ARENA_UNROLL for (int i = 0; i < kLatent; ++i) sum = __builtin_fmaf(z[i], z[i], sum);
+  ARENA_UNROLLED_FOR (int i = 0; i < kLatent; ++i) sum = __builtin_fmaf(z[i], z[i], sum);
   return 0.5f * sum;
 }
 
-// drawn [POINTS][kPixels] and z [POINTS][kLatent], the first `count` of them real, the points from `first` on; columns
-// [kPixels][images]. Lanes are images; an item compares a row of pixels of one image with all points. Every score is
-// summed in the same order, whatever the batch: pixels of a row, then rows.
-template <int POINTS, class Team>
-ARENA_BODY void score_tile(const Team& team, const float* drawn, const float* z, std::int64_t first, int count,
-                           const float* columns, const BestLists& lists, Place place, float* scratch) {
+// decoded [POINTS][kPixels] and z [POINTS][kLatent], the first `count` of them real, the points from `first` on;
+// columns [kPixels][images]. Lanes are images; an item compares a row of pixels of one image with all points. Every
+// score is summed in the same order, whatever the batch: pixels of a row, then rows.
+template <int POINTS, class ThreadBlock>
+ARENA_BODY void score_tile(const ThreadBlock& block, const float* decoded, const float* z, std::int64_t first,
+                           int count, const float* columns, const BestLists& lists, BlockIndex id, float* scratch) {
   for (std::int64_t start = 0; start < lists.images; start += kImagesAtOnce) {
     const int images = static_cast<int>(smaller(kImagesAtOnce, lists.images - start));
-    team.each(kSide * images, [&](int i) {
+    block.each(kSide * images, [&](int i) {
       const int row = i / images, image = i % images;
       const float* column = columns + row * kSide * lists.images + start + image;
       float x[kSide], sum[POINTS] = {};
-      ARENA_UNROLL for (int j = 0; j < kSide; ++j) x[j] = column[j * lists.images];
-      ARENA_UNROLL for (int j = 0; j < kSide; j += 4)
-        ARENA_UNROLL for (int point = 0; point < POINTS; ++point) {
+      ARENA_UNROLLED_FOR (int j = 0; j < kSide; ++j) x[j] = column[j * lists.images];
+      ARENA_UNROLLED_FOR (int j = 0; j < kSide; j += 4)
+        ARENA_UNROLLED_FOR (int point = 0; point < POINTS; ++point) {
           float pixels[4];
-          load(drawn + point * kPixels + row * kSide + j, pixels);
-          ARENA_UNROLL for (int m = 0; m < 4; ++m) {
+          load(decoded + point * kPixels + row * kSide + j, pixels);
+          ARENA_UNROLLED_FOR (int m = 0; m < 4; ++m) {
             const float difference = x[j + m] - pixels[m];
             sum[point] = __builtin_fmaf(difference, difference, sum[point]);
           }
         }
-      ARENA_UNROLL for (int point = 0; point < POINTS; ++point)
+      ARENA_UNROLLED_FOR (int point = 0; point < POINTS; ++point)
         scratch[(row * POINTS + point) * kImagesAtOnce + image] = sum[point];
     });
-    team.each(POINTS * images, [&](int i) {
+    block.each(POINTS * images, [&](int i) {
       const int point = i / images;
       float* sums = scratch + point * kImagesAtOnce + i % images;
       float total = sums[0];
-      ARENA_UNROLL for (int row = 1; row < kSide; ++row) total += sums[row * POINTS * kImagesAtOnce];
+      ARENA_UNROLLED_FOR (int row = 1; row < kSide; ++row) total += sums[row * POINTS * kImagesAtOnce];
       sums[0] = total + prior(z + point * kLatent);
     });
-    team.each(images, [&](int image) {
-      const BestList best = lists.at(place.block, place.label, start + image);
+    block.each(images, [&](int image) {
+      const BestList best = lists.at(id.block, id.label, start + image);
       for (int point = 0; point < count; ++point)
         best.insert(make_key(scratch[point * kImagesAtOnce + image], static_cast<std::uint32_t>(first + point)));
     });
@@ -60,11 +60,11 @@ ARENA_BODY void score_tile(const Team& team, const float* drawn, const float* z,
 }
 
 // Empties this block's lists.
-template <class Team>
-ARENA_BODY void clear(const Team& team, const BestLists& lists, Place place) {
+template <class ThreadBlock>
+ARENA_BODY void clear(const ThreadBlock& block, const BestLists& lists, BlockIndex id) {
   for (std::int64_t start = 0; start < lists.images; start += kThreads)
-    team.each(static_cast<int>(smaller(kThreads, lists.images - start)), [&](int i) {
-      const BestList best = lists.at(place.block, place.label, start + i);
+    block.each(static_cast<int>(smaller(kThreads, lists.images - start)), [&](int i) {
+      const BestList best = lists.at(id.block, id.label, start + i);
       for (int j = 0; j < lists.k; ++j) best.key[j * best.stride] = kNothing;
     });
 }

@@ -6,14 +6,14 @@ std::int64_t sweep_lists(int device, std::int64_t classes, std::int64_t points) 
   return sweep_lists_of(processors(device), classes, points);
 }
 
-void sweep(Stream stream, const float* packed, const float* latents, const float* columns, std::uint64_t* keys,
-           float* score, std::int64_t* index, const Sizes& n, int k) {
-  plan_sweep(Gpu(stream), packed, latents, columns, keys, score, index, n, k);
+void latent_sweep(Stream stream, ConstView<2> packed, ConstView<2> latents, ConstView<2> columns,
+                  View<4, std::int64_t> keys, View<3> score, View<3, std::int64_t> index) {
+  plan_latent_sweep(Gpu(packed.device, stream), packed, latents, columns, keys, score, index);
 }
 
-void score_bank(Stream stream, const float* bank, const float* latents, const float* columns, std::uint64_t* keys,
-                float* score, std::int64_t* index, const Sizes& n, int k) {
-  plan_score_bank(Gpu(stream), bank, latents, columns, keys, score, index, n, k);
+void bank_sweep(Stream stream, ConstView<3> bank, ConstView<2> latents, ConstView<2> columns,
+                View<4, std::int64_t> keys, View<3> score, View<3, std::int64_t> index) {
+  plan_bank_sweep(Gpu(bank.device, stream), bank, latents, columns, keys, score, index);
 }
 
 }  // namespace arena::cuda

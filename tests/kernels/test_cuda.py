@@ -23,12 +23,12 @@ def results(way: tuple[int, int]) -> list[torch.Tensor]:
     """Everything that the kernels compute, for awkward sizes: an odd batch, more points than a tile, three classes."""
     host, model = CudaOnHost(*way), decoder("random", 3)
     z, x = latents(15).view(5, 3, 8).requires_grad_(), images(5)
-    drawn = host.decode(model, z)
-    (drawn * (x[:, None] - 0.5)).sum().backward()
+    decoded = host.decode(model, z)
+    (decoded * (x[:, None] - 0.5)).sum().backward()
     bank = host.latent_bank(model, latents(31))
     descent = host.latent_descent(model, z.detach(), x, steps=3, reconstruct=True)
     best = [*host.latent_sweep(model, latents(31), x, 8), *host.bank_sweep(bank, latents(31), x, 8)]
-    return [drawn.detach(), z.grad, bank, *descent, *best]
+    return [decoded.detach(), z.grad, bank, *descent, *best]
 
 
 def test_neither_the_tile_nor_the_order_within_a_phase_changes_a_bit():

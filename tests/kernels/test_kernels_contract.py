@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from kernel_cases import decoder, images, latents, needs_cuda, random_states
@@ -79,12 +80,46 @@ def test_torch_accepts_the_operators(device):
         torch.library.opcheck(op, arguments)
 
 
+OPERATORS = ("decode", "latent_bank", "latent_sweep", "bank_sweep", "latent_descent")
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_an_operator_has_one_name(name):
+    homes = [ops, reference, native, torch.ops.arena, _native, *([_native.cuda] if hasattr(_native, "cuda") else [])]
+    assert all(callable(getattr(home, name)) for home in homes)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "error", "says"),
+    [
+        ("z", np.zeros((3, 2, 7), np.float32), ValueError, r"z has shape \[3, 2, 7\] instead of \[3, 2, 8\]"),
+        ("z", np.zeros((3, 2, 8)), TypeError, "not of float32"),
+        ("z", np.zeros((3, 2, 8), np.int32), TypeError, "not of float32"),
+        ("z", np.zeros((3, 8), np.float32), ValueError, "2 axes instead of 3"),
+        ("z", np.zeros((2, 3, 8), np.float32).transpose(1, 0, 2), ValueError, "not contiguous"),
+        ("z", torch.zeros(3, 2, 8, requires_grad=True), BufferError, "gradient"),
+        ("z", [[[0.0] * 8] * 2] * 3, TypeError, "incompatible"),
+        ("image", np.zeros((4, 2, 784), np.float32), ValueError, "image has shape"),
+        ("packed", np.zeros((3, _native.packed_size()), np.float32), ValueError, "z has shape"),
+    ],
+)
+def test_the_binding_takes_any_array_by_dlpack_and_refuses_what_does_not_fit(argument, value, error, says):
+    packed, image = MODEL.packed.numpy(), np.empty((3, 2, 784), np.float32)
+    arguments = {"packed": packed, "z": np.zeros((3, 2, 8), np.float32), "image": image, "threads": 1}
+    _native.decode(**arguments)
+    assert_close(torch.from_numpy(image), ops.decode(MODEL, torch.zeros(3, 2, 8)), rtol=0, atol=0)
+    with pytest.raises(error, match=says):
+        _native.decode(**arguments | {argument: value})
+
+
 def test_folding_batch_norm_changes_nothing():
     module = nn.Sequential()
     for i, layer in enumerate(LAYERS):
-        module.add_module(f"conv_{i}", nn.ConvTranspose2d(layer.maps_in, layer.maps_out, layer.kernel, layer.stride))
+        module.add_module(
+            f"conv_{i}", nn.ConvTranspose2d(layer.channels_in, layer.channels_out, layer.kernel, layer.stride)
+        )
         if i < len(LAYERS) - 1:
-            module.add_module(f"bn_{i}", nn.BatchNorm2d(layer.maps_out))
+            module.add_module(f"bn_{i}", nn.BatchNorm2d(layer.channels_out))
             module.add_module(f"elu_{i}", nn.ELU())
     module.load_state_dict({k.removeprefix("Decoder."): v for k, v in random_states(1)[0].items()}, strict=False)
     z = latents(5)

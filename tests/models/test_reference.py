@@ -15,23 +15,23 @@ from arena.kernels import ops, reference
 EXACT = decoder("random", 3).to(torch.float64)
 
 
-def drawn_by_class(z: torch.Tensor) -> torch.Tensor:
+def decoded_by_class(z: torch.Tensor) -> torch.Tensor:
     """z [P, 8] -> images of each class of EXACT [C, P, 784], layer by layer."""
-    drawn = []
+    decoded = []
     for label in range(EXACT.classes):
         hidden = z[..., None, None]
         *layers, last = EXACT.layers(label)
         for weight, bias, stride in layers:
             hidden = elu(conv_transpose2d(hidden, weight, bias, stride))
-        drawn.append(conv_transpose2d(hidden, *last).sigmoid().flatten(1))
-    return torch.stack(drawn)
+        decoded.append(conv_transpose2d(hidden, *last).sigmoid().flatten(1))
+    return torch.stack(decoded)
 
 
 @pytest.mark.parametrize("at_once", [7, 160])
-def test_all_classes_together_draw_what_each_draws_alone(monkeypatch, at_once):
+def test_all_classes_together_decode_what_each_decodes_alone(monkeypatch, at_once):
     monkeypatch.setattr(reference, "IMAGES_AT_ONCE", at_once)
     z = latents(9).double().requires_grad_()
-    expected = drawn_by_class(z)
+    expected = decoded_by_class(z)
     decoded = reference.decode(EXACT, z[:, None].expand(-1, 3, -1))
     assert_close(decoded.transpose(0, 1), expected, rtol=0, atol=1e-10)
     assert_close(reference.latent_bank(EXACT, z.detach()), expected.detach(), rtol=0, atol=1e-10)
@@ -104,8 +104,8 @@ def test_operators_run_in_float64_where_gradients_are_off():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_a_gpu_computes_in_full_precision():
     z, x = latents(20), images(4)
-    expected = drawn_by_class(z.double())
-    drawn = reference.latent_bank(decoder("random", 3).to("cuda"), z.cuda())
-    assert_close(drawn.double().cpu(), expected, rtol=0, atol=2e-5)
-    score = reference.bank_sweep(drawn, z.cuda(), x.cuda())[0]
+    expected = decoded_by_class(z.double())
+    decoded = reference.latent_bank(decoder("random", 3).to("cuda"), z.cuda())
+    assert_close(decoded.double().cpu(), expected, rtol=0, atol=2e-5)
+    score = reference.bank_sweep(decoded, z.cuda(), x.cuda())[0]
     assert_close(score.double().cpu(), all_scores(expected, z.double(), x.double()).amin(-1), rtol=1e-5, atol=0)
