@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <type_traits>
 
 #include "view.h"
@@ -33,9 +34,10 @@ constexpr std::int32_t kDeviceCpu = 1, kDeviceCuda = 2;
 constexpr std::uint8_t kInt = 0, kFloat = 2;
 
 inline bool is_contiguous(const Tensor& tensor) {
+  const bool empty = std::find(tensor.shape, tensor.shape + tensor.rank, 0) != tensor.shape + tensor.rank;
+  if (empty || !tensor.strides) return true;
   std::int64_t expected = 1;
-  for (int i = tensor.rank - 1; tensor.strides && i >= 0; --i) {
-    if (tensor.shape[i] == 0) return true;
+  for (int i = tensor.rank - 1; i >= 0; --i) {
     if (tensor.shape[i] > 1 && tensor.strides[i] != expected) return false;
     expected *= tensor.shape[i];
   }

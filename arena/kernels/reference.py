@@ -36,7 +36,7 @@ def decode(decoder: Decoder, z: Tensor) -> Tensor:
 def latent_bank(decoder: Decoder, latents: Tensor) -> Tensor:
     layers, classes, points = _layers(decoder), decoder.classes, len(latents)
     bank = latents.new_empty(classes, points, PIXELS)
-    run = max(1, IMAGES_AT_ONCE // classes)
+    run = _run(classes)
     for part, z in zip(bank.split(run, 1), latents.split(run), strict=True):
         part.copy_(_decode(layers, z[:, None].expand(-1, classes, -1)).transpose(0, 1))
     return bank
@@ -56,7 +56,7 @@ def latent_descent(
     decoder: Decoder, z0: Tensor, x: Tensor, steps: int = 50, lr: float = 0.05, radius: float = 5.0,
     reconstruct: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
-    layers, run = _layers(decoder), max(1, IMAGES_AT_ONCE // decoder.classes)
+    layers, run = _layers(decoder), _run(decoder.classes)
     parts = [_descend(layers, *part, steps, lr, radius) for part in zip(z0.split(run), x.split(run), strict=True)]
     score, z, image = (torch.cat(part) for part in zip(*parts, strict=True))
     return score, z, image if reconstruct else None
@@ -80,6 +80,11 @@ def _descend(
     return score.detach(), z.detach(), image.detach()
 
 
+def _run(classes: int) -> int:
+    """How many points or images to decode together."""
+    return max(1, IMAGES_AT_ONCE // max(1, classes))
+
+
 def _layers(decoder: Decoder) -> list[GroupedLayer]:
     """Channels last: a third faster than the usual order in oneDNN's transposed convolutions."""
     layers = []
@@ -92,6 +97,8 @@ def _layers(decoder: Decoder) -> list[GroupedLayer]:
 
 def _decode(layers: list[GroupedLayer], z: Tensor) -> Tensor:
     """z [B, C, 8], a point for each class -> images [B, C, 784]."""
+    if not layers:  # no classes: empty, and yet with a gradient
+        return z[..., :1].expand(-1, -1, PIXELS)
     hidden = z.flatten(1)[..., None, None]
     for weight, bias, stride in layers[:-1]:
         hidden = elu(conv_transpose2d(hidden, weight, bias, stride, groups=z.shape[1]))

@@ -17,6 +17,7 @@ inline int runs(std::int64_t count, int run, std::int64_t most) {
 
 // Blocks that share the work of one class. A block fills a multiprocessor, so all of them run at once.
 inline int blocks_a_class(int processors, std::int64_t classes, std::int64_t count, int tile) {
+  if (classes == 0) return 0;
   const std::int64_t share = classes < processors ? processors / classes : 1;
   return runs(count, tile, share);
 }
@@ -78,7 +79,8 @@ void plan_best(const Runner& run, std::int64_t points, View<4, std::int64_t> key
   const std::int64_t images = score.shape[0], classes = score.shape[1];
   const int blocks = sweep_lists_of(run.processors, classes, points);
   Shapes{run.on_cpu, {{'N', blocks}}}("score", score, "BCK")("index", index, "BCK")("keys", keys, "NBCK");
-  if (images == 0) return;
+  if (points == 0) throw std::invalid_argument("latents is empty; a minimum needs at least one point");
+  if (images == 0 || classes == 0) return;
   const BestLists lists{reinterpret_cast<Key*>(keys.data), images, classes, static_cast<int>(score.shape[2])};
   sweep(lists, blocks);
   run(MergeBest{lists, blocks, score.data, index.data}, runs(images, kThreads, images), classes);

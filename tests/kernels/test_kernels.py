@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from arena import _native
 from arena.kernels import ops, reference
+from arena.kernels.decoder import Decoder
 
 BACKENDS = ["reference", "avx512", "avx2", "baseline", "cuda-on-host", "cuda"]
 NATIVE_ONLY = "a promise of the native kernels; plain torch picks its products by size"
@@ -63,6 +64,22 @@ def test_top_k_is_sorted_and_complete(backend, k):
     assert score.shape == index.shape == (5, 3, k)
     assert_close(score.double(), exact.sort(-1).values[..., :k], rtol=RELATIVE, atol=0)
     assert all(len(set(row)) == k for row in index.flatten(0, 1).tolist())
+
+
+@pytest.mark.parametrize(("classes", "points", "count"), [(0, 4, 3), (2, 0, 3), (2, 4, 0), (0, 0, 0)])
+def test_nothing_in_nothing_out(backend, classes, points, count):
+    model, z, x = Decoder(decoder("random", 2).folded[:classes]), latents(points), images(count)
+    bank = backend.latent_bank(model, z)
+    assert bank.shape == (classes, points, 784)
+    z0 = torch.zeros(count, classes, 8, requires_grad=True)
+    image = backend.decode(model, z0)
+    image.sum().backward()
+    assert image.shape == (count, classes, 784) and z0.grad.shape == z0.shape
+    score, refined, image = backend.latent_descent(model, z0.detach(), x, 2, reconstruct=True)
+    assert score.shape == (count, classes) and refined.shape == z0.shape and image.shape == (count, classes, 784)
+    if points:
+        for score, index in (backend.latent_sweep(model, z, x), backend.bank_sweep(bank, z, x)):
+            assert score.shape == index.shape == (count, classes)
 
 
 def test_equal_scores_go_to_the_lowest_index(backend):
