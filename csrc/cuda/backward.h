@@ -32,7 +32,7 @@ ARENA_BODY void last_backward(const ThreadBlock& block, const float* packed, con
       ARENA_UNROLLED_FOR (int x = 0; x < In::size; ++x)
         ARENA_UNROLLED_FOR (int kx = 0; kx < kernel; ++kx) sum[x] = __builtin_fmaf(row[x + kx], weight[kx], sum[x]);
     }
-    through_elu<In::size>(sum, hidden + point * In::floats + channel * In::channel + y * In::row);
+    through_elu<In::size>(sum, hidden + point * In::point + channel * In::channel + y * In::row);
   });
 }
 
@@ -50,17 +50,17 @@ ARENA_BODY void strided_backward(const ThreadBlock& block, const float* packed, 
         const float* weights =
             packed + packed_weights<LAYER> + in * Packed::in_channel + ky * kKernel * kChannels + out;
         float row[Out::row], weight[kKernel];
-        load(gradient + point * Out::floats + out * Out::channel + (kStride * y + ky) * Out::row, row);
+        load(gradient + point * Out::point + out * Out::channel + (kStride * y + ky) * Out::row, row);
         ARENA_UNROLLED_FOR (int kx = 0; kx < kKernel; ++kx) weight[kx] = weights[kx * kChannels];
         ARENA_UNROLLED_FOR (int x = 0; x < In::size; ++x)
           ARENA_UNROLLED_FOR (int kx = 0; kx < kKernel; ++kx)
             sum[x] = __builtin_fmaf(row[kStride * x + kx], weight[kx], sum[x]);
       }
-    through_elu<In::size>(sum, hidden + point * In::floats + in * In::channel + y * In::row);
+    through_elu<In::size>(sum, hidden + point * In::point + in * In::channel + y * In::row);
   });
 }
 
-// Layer 1: `gradient` [point][Input<1>::floats] before its ELU -> dz [point][kLatent]. `scratch`: 32 floats for each.
+// Layer 1: `gradient` [point][Input<1>::point] before its ELU -> dz [point][kLatent]. `scratch`: 32 floats for each.
 template <int TILE, class ThreadBlock>
 ARENA_BODY void first_backward(const ThreadBlock& block, const float* packed, const float* gradient, float* scratch,
                                float* dz) {
@@ -69,7 +69,7 @@ ARENA_BODY void first_backward(const ThreadBlock& block, const float* packed, co
     const int part = i % parts, latent = i / parts % kLatent, point = i / (parts * kLatent);
     float sum = 0.0f;
     for (int cell = part; cell < size; cell += parts)
-      sum = __builtin_fmaf(packed[Packed::weights1 + latent * size + cell], gradient[point * size + cell], sum);
+      sum = __builtin_fmaf(packed[Packed::weights1 + latent * size + cell], gradient[point * Input<1>::point + cell], sum);
     scratch[i] = sum;
   });
   block.each(TILE * kLatent, [&](int i) {

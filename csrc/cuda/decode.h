@@ -9,7 +9,7 @@ namespace arena::cuda {
 // What `decode_backward` and the descent keep in shared memory, and their way through the decoder and back.
 template <int TILE>
 struct SharedWorkspace {
-  static constexpr int hidden1_size = TILE * Input<1>::floats, z_size = TILE * kLatent;
+  static constexpr int hidden1_size = TILE * Input<1>::point, z_size = TILE * kLatent;
   static constexpr int floats = Packed::size + hidden1_size + Activations<TILE>::size2 + Activations<TILE>::size3 +
                                 Activations<TILE>::sums_size + 2 * z_size;
 
@@ -24,8 +24,8 @@ struct SharedWorkspace {
 
   template <class ThreadBlock>
   ARENA_BODY void decode(const ThreadBlock& block) const {
-    decode_first(block, packed, z, TILE, hidden1, Input<1>::floats);
-    decode_tile<TILE>(block, packed, hidden1, Input<1>::floats, at);
+    decode_first(block, packed, z, TILE, hidden1, Input<1>::point);
+    decode_tile<TILE>(block, packed, hidden1, Input<1>::point, at);
   }
 
   // From the gradient of the tile's pixels before the sigmoid, in at.sums, to dz.

@@ -55,7 +55,7 @@ ARENA_BODY void decode_strided(const ThreadBlock& block, const float* packed, co
     }
     const float bias = packed[packed_bias<LAYER> + out];
     ARENA_UNROLLED_FOR (int x = 0; x < Out::size; ++x) sum[x] = elu(sum[x] + bias);
-    store(sum, to + point * Out::floats + out * Out::channel + y * Out::row);
+    store(sum, to + point * Out::point + out * Out::channel + y * Out::row);
   });
 }
 
@@ -73,7 +73,7 @@ ARENA_BODY void decode_last(const ThreadBlock& block, const float* packed, const
         const int inside = y < ky ? 0 : y - ky < In::size ? y - ky : In::size - 1;
         float weight[kernel], row[In::row];
         load(packed + Packed::weights4 + channel * Packed::last_channel + ky * kernel, weight);
-        load(hidden + point * In::floats + channel * In::channel + inside * In::row, row);
+        load(hidden + point * In::point + channel * In::channel + inside * In::row, row);
         ARENA_UNROLLED_FOR (int kx = 0; kx < kernel; ++kx) weight[kx] = inside == y - ky ? weight[kx] : 0.0f;
         ARENA_UNROLLED_FOR (int x = 0; x < In::size; ++x)
           ARENA_UNROLLED_FOR (int kx = 0; kx < kernel; ++kx)
@@ -88,7 +88,7 @@ template <int TILE, class ThreadBlock>
 ARENA_BODY void decode_tile(const ThreadBlock& block, const float* packed, const float* hidden1, int stride,
                             const Activations<TILE>& at) {
   decode_strided<1, TILE>(block, packed, hidden1, stride, at.hidden2);
-  decode_strided<2, TILE>(block, packed, at.hidden2, Input<2>::floats, at.hidden3);
+  decode_strided<2, TILE>(block, packed, at.hidden2, Input<2>::point, at.hidden3);
   decode_last<TILE>(block, packed, at.hidden3, at.sums);
 }
 

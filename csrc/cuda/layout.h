@@ -8,17 +8,20 @@ namespace arena::cuda {
 constexpr int padded(int count) { return (count + 3) / 4 * 4; }
 
 // The input of layer LAYER (from 0) for one point: [channel][row][column], rows padded to whole quads. An odd number of
-// quads a channel (and a row, where lanes are rows) keeps the lanes of a warp on different banks.
+// quads keeps the lanes of a warp on different banks: in a channel where lanes are channels, in a row where they are
+// rows, and from one point of a tile to the next, to which four floats of padding belong.
 template <int LAYER>
 struct Input {
   static constexpr int channels = kLayers[LAYER].channels_in, size = kLayers[LAYER].size_in, row = padded(size);
-  static constexpr int channel = size * row, floats = channels * channel;
+  static constexpr int channel = size * row, floats = channels * channel, point = floats + 4;
+  static_assert(point / 4 % 2 == 1);
 };
 
 constexpr int kChannels = 16;  // that layers 2 and 3 make
 constexpr int kKernel = 5, kStride = 2;
 static_assert(Input<2>::channels == kChannels && Input<3>::channels == kChannels && Input<1>::size == 4 &&
               Input<1>::channel % 4 == 0);
+static_assert(Input<2>::channel / 4 % 2 == 1 && Input<3>::channel / 4 % 2 == 1 && Input<3>::row / 4 % 2 == 1);
 static_assert(kLayers[1].kernel == kKernel && kLayers[2].kernel == kKernel && kLayers[3].kernel == 4);
 
 // Offsets in floats of one class's weights. Layer 1: weights as folded, [latent][channel][pixel]. Layers 2 and 3:
@@ -63,7 +66,7 @@ inline void pack(const float* folded, float* packed) {
 // What a tile of TILE points goes through. Two halves of the channels of layer 4 make a sum each, [half][point][pixel].
 template <int TILE>
 struct Activations {
-  static constexpr int size2 = TILE * Input<2>::floats, size3 = TILE * Input<3>::floats;
+  static constexpr int size2 = TILE * Input<2>::point, size3 = TILE * Input<3>::point;
   static constexpr int half = TILE * kPixels, sums_size = 2 * half;
   float *hidden2, *hidden3, *sums;
 };
