@@ -33,11 +33,12 @@ bench: $(INSTALLED)  ## the benchmarks, each beside a peer
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 # A second build, beside the one in use: the interpreter needs the sanitizer's runtime, and torch leaks on purpose.
-sanitize: $(INSTALLED)  ## the kernels' tests under the address and undefined-behavior sanitizers
+sanitize: $(INSTALLED)  ## the kernels' tests under the address, undefined-behavior and thread sanitizers
 	CMAKE_ARGS=-DARENA_SANITIZE=ON $(BIN)/python -m pip install --quiet --upgrade --no-deps --target build/sanitize .
 	LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONPATH=build/sanitize \
 		$(BIN)/pytest tests/kernels/test_kernels.py tests/kernels/test_kernels_contract.py -k "not memory and not 8000"
+	$(BIN)/pytest -m slow tests/kernels/test_cuda.py -k race
 
 # On a machine with a GPU. Installs nothing: $(PYTHON) has torch, pybind11, pytest and hypothesis (make gpu-check
 # PYTHON=.venv/bin/python where there is a venv), nvcc, cmake and ninja are on PATH, and so is compute-sanitizer, without

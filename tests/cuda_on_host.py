@@ -1,7 +1,8 @@
 """The CUDA kernels' bodies, compiled as plain C++ and run by one thread: their indexing and arithmetic without a GPU.
 
 cuda_on_host.cpp stands in for the grid and the blocks. Each block starts with memory full of NaN; items of a phase
-run forwards or backwards. What this cannot show: the launch itself, races that both orders survive, and speed.
+run forwards or backwards. Races that both orders survive are for cuda_races.cpp. What neither can show: the launch
+itself, and speed.
 """
 
 from __future__ import annotations
@@ -21,22 +22,27 @@ from torch import Tensor
 
 from arena.kernels.decoder import PIXELS, Decoder
 
-SOURCE = Path(__file__).with_name("cuda_on_host.cpp")
-KERNELS = next(folder / "csrc" for folder in SOURCE.parents if (folder / "csrc").is_dir())
+HERE = Path(__file__).parent
+KERNELS = next(folder / "csrc" for folder in HERE.parents if (folder / "csrc").is_dir())
 
 
 @cache
 def library() -> ctypes.CDLL:
-    compiler = shutil.which("c++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("no C++ compiler: the CUDA kernels' bodies are not run on the CPU")
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
     file = Path(folder.name, "cuda_on_host.so")
-    options = ["-std=c++17", "-O3", "-march=native", "-shared", "-fPIC"]
-    plain = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # make sanitize sets it
-    subprocess.run([compiler, *options, f"-I{KERNELS}", SOURCE, "-o", file], check=True, env=plain)
+    build("cuda_on_host.cpp", file, "-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
     return ctypes.CDLL(str(file))
+
+
+def build(source: str, output: Path, *options: str) -> None:
+    """Compile a stand-in for the GPU, or skip the test where there is no compiler."""
+    compiler = shutil.which("c++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("no C++ compiler: the CUDA kernels' bodies are not run on the CPU")
+    command = [compiler, *options, f"-I{KERNELS}", str(HERE / source), "-o", str(output)]
+    plain = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # make sanitize sets it
+    subprocess.run(command, check=True, env=plain)
 
 
 def call(name: str, *arguments: Tensor | ctypes.Structure | float, result: type | None = None) -> int | float | None:

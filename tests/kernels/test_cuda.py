@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import subprocess
 
 import pytest
 import torch
-from cuda_on_host import CudaOnHost, call
+from cuda_on_host import CudaOnHost, build, call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import decoder, images, latents, needs_cuda
@@ -35,6 +36,19 @@ def test_neither_the_tile_nor_the_order_within_a_phase_changes_a_bit():
     expected = results(WAYS[0])
     for way in WAYS[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results(way), expected, strict=True)), way
+
+
+@pytest.mark.slow
+def test_real_threads_do_not_race_and_a_barrier_left_out_is_caught(tmp_path):
+    """One thread of the CPU for each of a block's 384, under ThreadSanitizer: half a minute."""
+    program = tmp_path / "races"
+    build("cuda_races.cpp", program, "-std=c++20", "-O1", "-g", "-fsanitize=thread", "-pthread")
+    plain = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    sound = subprocess.run([program], env=plain, capture_output=True, text=True)
+    assert sound.returncode == 0, sound.stdout + sound.stderr
+    plain["TSAN_OPTIONS"] = "halt_on_error=1"
+    sabotaged = subprocess.run([program, "sabotaged"], env=plain, capture_output=True, text=True)
+    assert sabotaged.returncode != 0 and "data race" in sabotaged.stderr
 
 
 def better(a: tuple[float, int], b: tuple[float, int]) -> bool:
