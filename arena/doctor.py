@@ -50,7 +50,14 @@ def _kernels() -> Diagnosis:
 def _gpu() -> str:
     if not torch.cuda.is_available():
         return "none that torch sees"
-    return ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+    devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    names = ", ".join(torch.cuda.get_device_name(device) for device in devices)
+    try:
+        from arena.kernels import cuda
+    except ImportError:  # which the line about kernels tells
+        return names
+    problems = sorted({cuda.problem(device) for device in devices} - {""})
+    return "; ".join([names, *(f"without arena's kernels: {problem}" for problem in problems)])
 
 
 def _data() -> Diagnosis:

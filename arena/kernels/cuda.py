@@ -19,9 +19,16 @@ built = hasattr(_native, "cuda")
 
 
 @cache
-def supports(device: torch.device) -> bool:
-    """Whether this build has kernels for the GPU: compute capability 8.0 or later with 160 KB of shared memory."""
-    return built and _native.cuda.supports(_index(device))
+def problem(device: torch.device) -> str:
+    """Why the kernels do not run on this GPU, and the remedy; empty where they do. The first such answer loads them."""
+    if not built:
+        return "arena._native was built without CUDA; with nvcc: ARENA_CUDA=1 pip install ."
+    if error := _native.cuda.error():
+        return f"{error}: update the NVIDIA driver, or build with an older CUDA: CUDACXX=.../bin/nvcc pip install ."
+    if not _native.cuda.supports(_index(device)):
+        return "the kernels need compute capability 8.0 and 160 KB of shared memory a block (A100, H100 or later)"
+    _native.cuda.load(_index(device))
+    return ""
 
 
 def pack(folded: Tensor) -> Tensor:

@@ -134,15 +134,17 @@ def _is_native(tensor: Tensor) -> bool:
     """Whether kernels exist for tensors like this one; float64 asks for plain torch and gets it without a word."""
     if tensor.dtype == torch.float64:
         return False
-    if _missing is not None:
-        _say_once(f"arena._native cannot be loaded ({_missing}); plain torch instead, some 7 times slower")
-    elif tensor.device.type == "cpu" or (tensor.is_cuda and cuda.supports(tensor.device)):
-        return True
-    elif tensor.is_cuda and not cuda.built:
-        _say_once("arena._native was built without CUDA; plain torch instead. With nvcc: ARENA_CUDA=1 pip install .")
+    if tensor.device.type not in ("cpu", "cuda"):
+        problem = f"no native kernels on {tensor.device}"
+    elif _missing is not None:
+        problem = f"arena._native cannot be loaded ({_missing})"
+    elif tensor.is_cuda:
+        problem = cuda.problem(tensor.device)
     else:
-        _say_once(f"no native kernels on {tensor.device}; plain torch instead")
-    return False
+        problem = ""
+    if problem:
+        _say_once(f"plain torch instead of native kernels, some 7 times slower: {problem}")
+    return not problem
 
 
 @cache

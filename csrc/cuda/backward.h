@@ -69,7 +69,8 @@ ARENA_BODY void first_backward(const ThreadBlock& block, const float* packed, co
     const int part = i % parts, latent = i / parts % kLatent, point = i / (parts * kLatent);
     float sum = 0.0f;
     for (int cell = part; cell < size; cell += parts)
-      sum = __builtin_fmaf(packed[Packed::weights1 + latent * size + cell], gradient[point * Input<1>::point + cell], sum);
+      sum = __builtin_fmaf(packed[Packed::weights1 + latent * size + cell], gradient[point * Input<1>::point + cell],
+                           sum);
     scratch[i] = sum;
   });
   block.each(TILE * kLatent, [&](int i) {

@@ -12,9 +12,11 @@ namespace arena::cuda {
 void bind(py::module_ m) {
   using Released = py::call_guard<py::gil_scoped_release>;
   m.doc() = "The operators on CUDA memory, queued on a stream (the address of a cudaStream_t).";
-  m.def("devices", &devices, "GPUs that the driver shows; 0 without a driver.");
+  m.def("devices", &devices, "GPUs that the driver shows; 0 without a driver or with one that is too old.");
+  m.def("error", &error, "Why there are none, in CUDA's words and with versions; else empty.");
   m.def("architectures", &architectures, "What this build holds code for.");
   m.def("supports", &supports, "device"_a, "Whether the kernels run on this GPU.");
+  m.def("load", &load, "device"_a, "Load all kernels onto this GPU, which else the first launch of each does.");
   m.def("packed_size", &packed_size, "Floats of one class's weights in the layout of these kernels.");
   m.def("sweep_lists", &sweep_lists, "device"_a, "classes"_a, "points"_a,
         "`keys` of a sweep is int64 [this, images, classes, k].");

@@ -2,6 +2,8 @@
 
 namespace arena::cuda {
 
+void load_decode() { load_kernels<Decode<1>, Decode<2>, DecodeBackward<1>, DecodeBackward<2>>(); }
+
 void decode(Stream stream, ConstView<2> packed, ConstView<3> z, View<3> image) {
   plan_decode(Gpu(packed.device, stream), packed, z, image);
 }

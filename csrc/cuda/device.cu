@@ -14,6 +14,18 @@ int devices() {
   return 0;
 }
 
+std::string error() {
+  int count = 0, driver = 0, runtime = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaSuccess) return "";
+  cudaGetLastError();
+  cudaDriverGetVersion(&driver);
+  cudaRuntimeGetVersion(&runtime);
+  const auto version = [](int v) { return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10); };
+  return std::string(cudaGetErrorString(error)) + " (" + (driver ? "driver of CUDA " + version(driver) : "no driver") +
+         ", runtime of CUDA " + version(runtime) + ")";
+}
+
 std::string architectures() { return ARENA_CUDA_ARCHITECTURES; }
 
 bool supports(int device) {
@@ -21,6 +33,13 @@ bool supports(int device) {
   constexpr int least = static_cast<int>(sizeof(float)) * (sweep > descent ? sweep : descent);
   return device < devices() && attribute(cudaDevAttrComputeCapabilityMajor, device) >= 8 &&
          attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device) >= least;
+}
+
+void load(int device) {
+  const DeviceGuard guard(device);
+  load_decode();
+  load_sweep();
+  load_descent();
 }
 
 int processors(int device) { return attribute(cudaDevAttrMultiProcessorCount, device); }

@@ -59,6 +59,19 @@ __global__ void __launch_bounds__(kThreads, 1) run_body(Body body) {
   body(GpuThreadBlock{}, reinterpret_cast<float*>(memory), id);
 }
 
+// Loads kernels onto the current device. CUDA leaves that to their first launch, and a driver older than CUDA 12.3
+// fails there if it is in a graph capture.
+template <class... Bodies>
+void load_kernels() {
+  cudaFuncAttributes attributes;
+  (check(cudaFuncGetAttributes(&attributes, run_body<Bodies>), "a kernel cannot be loaded"), ...);
+}
+
+// The kernels that decode.cu, sweep.cu and descent.cu hold.
+void load_decode();
+void load_sweep();
+void load_descent();
+
 // The Runner of plan.h.
 class Gpu {
  public:

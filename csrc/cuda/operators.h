@@ -11,10 +11,12 @@ namespace arena::cuda {
 
 using Stream = std::uintptr_t;  // cudaStream_t
 
-int devices();                // GPUs that the driver shows; 0 without a driver
+int devices();                // GPUs that the driver shows; 0 without a driver or with one that is too old
+std::string error();          // why there are none: CUDA's words and the versions of driver and runtime; else empty
 std::string architectures();  // what this build holds code for
 bool supports(int device);    // enough shared memory and a known architecture
 int processors(int device);   // multiprocessors
+void load(int device);        // all kernels; else each would be loaded by its first launch
 
 // Weights on the host: folded [C, kFoldedSize] -> packed [C, packed_size()].
 std::int64_t packed_size();

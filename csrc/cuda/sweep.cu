@@ -2,6 +2,8 @@
 
 namespace arena::cuda {
 
+void load_sweep() { load_kernels<LatentSweep<1>, LatentSweep<2>, BankSweep, MergeBest>(); }
+
 std::int64_t sweep_lists(int device, std::int64_t classes, std::int64_t points) {
   return sweep_lists_of(processors(device), classes, points);
 }

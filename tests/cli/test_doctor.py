@@ -1,6 +1,7 @@
 """`arena doctor` says what is wrong, and that nothing is."""
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 import arena.doctor
@@ -17,6 +18,19 @@ def test_a_sound_installation(mnist):
     assert played.return_value == 0, played.output
     for what in ("torch", "all hashes agree", "7 models", "6 defenses", "all sound"):
         assert what in " ".join(played.output.split())
+
+
+def test_a_gpu_that_the_kernels_cannot_use_is_named_with_the_remedy(monkeypatch):
+    pytest.importorskip("arena._native")
+    from arena.kernels import cuda
+
+    assert findings("gpu")[0].says == "none that torch sees" or torch.cuda.is_available()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"card {device.index}")
+    monkeypatch.setattr(cuda, "problem", lambda device: "driver too old: update it" if device.index else "")
+    (finding,) = findings("gpu")
+    assert finding.says == "card 0, card 1; without arena's kernels: driver too old: update it"
 
 
 def test_missing_data_are_named_with_the_remedy(tmp_path, monkeypatch):

@@ -6,6 +6,9 @@ import ctypes
 import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +18,7 @@ from hypothesis import strategies as st
 from kernel_cases import decoder, images, latents, needs_cuda
 
 from arena import _native
-from arena.kernels import ops, policy, reference
+from arena.kernels import cuda, ops, policy, reference
 
 WAYS = [(tile, order) for tile in (1, 2) for order in (1, -1)]
 
@@ -92,8 +95,30 @@ def test_nvcc_compiled_the_kernels_for_all_targets():
 def test_a_build_with_cuda_is_of_use_without_a_gpu():
     assert _native.cuda.devices() == 0
     assert not _native.cuda.supports(0)
-    with pytest.raises(RuntimeError, match="CUDA: .*(driver|device)"):
-        _native.cuda.sweep_lists(0, 10, 8000)
+    assert "no driver" in _native.cuda.error() or "no CUDA-capable device" in _native.cuda.error()
+    for call_it in (lambda: _native.cuda.sweep_lists(0, 10, 8000), lambda: _native.cuda.load(0)):
+        with pytest.raises(RuntimeError, match="CUDA: .*(driver|device)"):
+            call_it()
+
+
+@pytest.mark.skipif(not hasattr(_native, "cuda"), reason="this build has no CUDA code")
+def test_a_driver_that_is_too_old_is_told_with_the_remedy(tmp_path):
+    build("old_cuda_driver.cpp", tmp_path / "libcuda.so.1", "-std=c++17", "-shared", "-fPIC")
+    says = "import torch; from arena.kernels import cuda; print(cuda.problem(torch.device('cuda', 0)))"
+    path = {"LD_LIBRARY_PATH": str(tmp_path)}
+    told = subprocess.run(
+        [sys.executable, "-c", says], env=os.environ | path, check=True, capture_output=True, text=True
+    )
+    assert "insufficient" in told.stdout and "driver of CUDA 10.2" in told.stdout
+    assert "update the NVIDIA driver" in told.stdout and "older CUDA" in told.stdout
+
+
+def test_the_fallback_on_a_gpu_says_why(monkeypatch):
+    on_gpu = SimpleNamespace(dtype=torch.float32, device=torch.device("cuda", 0), is_cuda=True)
+    monkeypatch.setattr(cuda, "problem", lambda device: f"the driver of {device} is too old: update it")
+    ops._say_once.cache_clear()
+    with pytest.warns(RuntimeWarning, match="plain torch .*the driver of cuda:0 is too old: update it"):
+        assert not ops._is_native(on_gpu)
 
 
 @needs_cuda
@@ -110,6 +135,29 @@ def test_work_is_queued_on_the_current_stream():
         late.zero_()
     stream.synchronize()
     assert torch.equal(score, expected[0]) and torch.equal(index, expected[1])
+
+
+CAPTURE = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+from kernel_cases import decoder, images, latents
+from arena.kernels import ops
+model, z, x = decoder("random", 2).to("cuda"), latents(500).cuda(), images(40).cuda()
+model.packed
+ops.latent_bank(model, z)  # one call loads every kernel
+graph = torch.cuda.CUDAGraph()
+with torch.cuda.graph(graph):
+    captured = ops.latent_sweep(model, z, x)
+x.copy_(images(80)[40:])
+graph.replay()
+expected = ops.latent_sweep(model, z, x)
+assert all(torch.equal(a, b) for a, b in zip(captured, expected, strict=True))
+"""
+
+
+@needs_cuda
+def test_a_graph_captures_a_kernel_that_was_never_launched():
+    subprocess.run([sys.executable, "-c", CAPTURE, str(Path(__file__).parent)], check=True)
 
 
 @needs_cuda
