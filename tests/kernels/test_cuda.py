@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +15,7 @@ from cuda_on_host import CudaOnHost, build, call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import decoder, images, latents, needs_cuda
+from paths import ROOT
 
 from arena import _native
 from arena.kernels import cuda, ops, policy, reference
@@ -157,7 +157,7 @@ assert all(torch.equal(a, b) for a, b in zip(captured, expected, strict=True))
 
 @needs_cuda
 def test_a_graph_captures_a_kernel_that_was_never_launched():
-    subprocess.run([sys.executable, "-c", CAPTURE, str(Path(__file__).parent)], check=True)
+    subprocess.run([sys.executable, "-c", CAPTURE, str(ROOT / "tests")], check=True)
 
 
 @needs_cuda
