@@ -20,29 +20,38 @@ ARENA_BODY float prior(const float* z) {
 }
 
 // decoded [POINTS][kPixels] and z [POINTS][kLatent], the first `count` of them real, the points from `first` on;
-// columns [kPixels][images]. Lanes are images; an item compares a row of pixels of one image with all points. Every
-// score is summed in the same order, whatever the batch: pixels of a row, then rows.
+// columns [kPixels][images]. Lanes are images; an item compares a row of pixels of two images with all points: each
+// pixel that it fetches of a point serves both. Every score is summed in the same order, whatever the batch: pixels of
+// a row, then rows.
 template <int POINTS, class ThreadBlock>
 ARENA_BODY void score_tile(const ThreadBlock& block, const float* decoded, const float* z, std::int64_t first,
                            int count, const float* columns, const BestLists& lists, BlockIndex id, float* scratch) {
   for (std::int64_t start = 0; start < lists.images; start += kImagesAtOnce) {
     const int images = static_cast<int>(smaller(kImagesAtOnce, lists.images - start));
-    block.each(kSide * images, [&](int i) {
-      const int row = i / images, image = i % images;
-      const float* column = columns + row * kSide * lists.images + start + image;
-      float x[kSide], sum[POINTS] = {};
-      ARENA_UNROLLED_FOR (int j = 0; j < kSide; ++j) x[j] = column[j * lists.images];
+    const int lanes = (images + 1) / 2;
+    block.each(kSide * lanes, [&](int i) {
+      const int row = i / lanes, one = i % lanes, two = one + lanes < images ? one + lanes : one;
+      const float* column = columns + row * kSide * lists.images + start;
+      float x[kSide][2], sum[POINTS][2] = {};
+      ARENA_UNROLLED_FOR (int j = 0; j < kSide; ++j) {
+        x[j][0] = column[j * lists.images + one];
+        x[j][1] = column[j * lists.images + two];
+      }
       ARENA_UNROLLED_FOR (int j = 0; j < kSide; j += 4)
         ARENA_UNROLLED_FOR (int point = 0; point < POINTS; ++point) {
           float pixels[4];
           load(decoded + point * kPixels + row * kSide + j, pixels);
-          ARENA_UNROLLED_FOR (int m = 0; m < 4; ++m) {
-            const float difference = x[j + m] - pixels[m];
-            sum[point] = __builtin_fmaf(difference, difference, sum[point]);
-          }
+          ARENA_UNROLLED_FOR (int m = 0; m < 4; ++m)
+            ARENA_UNROLLED_FOR (int side = 0; side < 2; ++side) {
+              const float difference = x[j + m][side] - pixels[m];
+              sum[point][side] = __builtin_fmaf(difference, difference, sum[point][side]);
+            }
         }
-      ARENA_UNROLLED_FOR (int point = 0; point < POINTS; ++point)
-        scratch[(row * POINTS + point) * kImagesAtOnce + image] = sum[point];
+      ARENA_UNROLLED_FOR (int point = 0; point < POINTS; ++point) {
+        float* to = scratch + (row * POINTS + point) * kImagesAtOnce;
+        to[one] = sum[point][0];
+        to[two] = sum[point][1];
+      }
     });
     block.each(POINTS * images, [&](int i) {
       const int point = i / images;
