@@ -20,9 +20,10 @@ test: $(INSTALLED)  ## the tests
 conformance: $(INSTALLED)  ## the slow tests: minutes each
 	$(BIN)/python -m pytest -m slow
 
-lint: $(INSTALLED)  ## ruff, mypy, generated pages
+lint: $(INSTALLED)  ## ruff, clang-format, mypy, generated pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.* csrc/*/*.* tests/*.h tests/*.cpp)
 	$(BIN)/mypy
 	$(BIN)/python docs/generate.py --check
 
