@@ -18,7 +18,8 @@ import torch.nn.functional as F  # noqa: N812
 
 from arena import _native
 from arena.kernels import ops, policy, reference
-from arena.kernels.decoder import FOLDED_SIZE, LAYERS, Decoder
+from arena.kernels.decoder import Decoder
+from arena.kernels.layers import FOLDED_SIZE, LAYERS
 
 CLASSES, POINTS, STEPS = 10, 8000, 50
 FLOP = 2 * 1_143_296  # of one decoder evaluation

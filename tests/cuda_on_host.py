@@ -20,7 +20,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from arena.kernels.decoder import PIXELS, Decoder
+from arena.kernels.decoder import Decoder
+from arena.kernels.layers import PIXELS
 
 HERE = Path(__file__).parent
 KERNELS = HERE.parent / "csrc"

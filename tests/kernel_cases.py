@@ -10,7 +10,8 @@ import torch
 
 from arena import _native
 from arena.kernels import ops, reference
-from arena.kernels.decoder import LATENT, LAYERS, PIXELS, Decoder
+from arena.kernels.decoder import Decoder
+from arena.kernels.layers import LATENT, LAYERS, PIXELS
 
 if not hasattr(_native, "cuda"):
     NO_CUDA = "this build has no CUDA kernels (no nvcc when it was built)"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from arena import _native
 from arena.kernels import native
-from arena.kernels.decoder import PIXELS
+from arena.kernels.layers import PIXELS
 
 built = hasattr(_native, "cuda")
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from arena import _native
-from arena.kernels.decoder import PIXELS
+from arena.kernels.layers import PIXELS
 
 
 def pack(folded: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from arena.kernels import reference
-from arena.kernels.decoder import LATENT, PIXELS, Decoder
+from arena.kernels.decoder import Decoder
+from arena.kernels.layers import LATENT, PIXELS
 
 try:
     from arena.kernels import cuda, native

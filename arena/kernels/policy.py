@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from arena.kernels.decoder import PIXELS
+from arena.kernels.layers import PIXELS
 
 SHARE = 0.5  # of the free memory that a bank may take
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv_transpose2d, elu
 
-from arena.kernels.decoder import PIXELS, Decoder
+from arena.kernels.decoder import Decoder
+from arena.kernels.layers import PIXELS
 
 IMAGES_AT_ONCE = 160  # decoded together, all classes counted: 6 MB of activations, most of which stay in the cache
 POINTS_AT_ONCE = 500  # of the sweep: 16 MB of images for ten classes

@@ -12,7 +12,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from arena.interface import settings
-from arena.kernels.decoder import LATENT, PIXELS, Decoder
+from arena.kernels.decoder import Decoder
+from arena.kernels.layers import LATENT, PIXELS
 from arena.kernels.ops import bank_sweep, latent_bank, latent_descent, latent_sweep
 from arena.kernels.policy import choose, free_memory
 from arena.models.reach import in_reach

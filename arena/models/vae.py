@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from arena.kernels.decoder import LATENT, LAYERS
+from arena.kernels.layers import LATENT, LAYERS
 
 # Paper, appendix A.5 "Hyperparameters and training details for the ABS model"; the decoder's are in arena.kernels.
 KERNELS = (5, 4, 3, 5)

@@ -16,7 +16,8 @@ from torch.testing import assert_close
 
 from arena import _native
 from arena.kernels import native, ops, policy, reference
-from arena.kernels.decoder import LAYERS, Decoder
+from arena.kernels.decoder import Decoder
+from arena.kernels.layers import LAYERS
 
 
 def _columns(rows: int, columns: int) -> torch.Tensor:

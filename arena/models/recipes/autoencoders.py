@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from arena.kernels.decoder import LATENT
+from arena.kernels.layers import LATENT
 from arena.models.analysis_by_synthesis import AnalysisBySynthesis, Inference, InferenceSettings
 from arena.models.augment import shift_and_rotate
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from arena.interface.contracts import Defense
-from arena.kernels.decoder import PIXELS
+from arena.kernels.layers import PIXELS
 from arena.models.analysis_by_synthesis import AnalysisBySynthesis, Explanation, Inference, InferenceSettings
 from arena.models.cnn import Binarize
 from arena.models.latent_prototypes import LatentPrototypes
