@@ -1,14 +1,14 @@
-"""Leaderboard rows as text: a table for people, JSON and CSV for programs, Markdown and LaTeX for papers.
+"""The leaderboard's columns, and its rows as text: a table for people, JSON and CSV for programs, Markdown and LaTeX.
 
+`COLUMNS` is the one table of columns: the terminal, every format and the HTML report show what stands there.
 The formats for people show Table 1 beside, where the paper has that cell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
@@ -16,6 +16,7 @@ from rich.text import Text
 from arena.reporting.published import BLANK, Cell, table1
 from arena.reporting.text import (
     LATEX,
+    MARKDOWN,
     NORM_NAMES,
     PLAIN,
     Format,
@@ -29,81 +30,121 @@ from arena.reporting.text import (
     latex_norm,
     printed,
     screen,
+    style_of,
 )
 from arena.store.leaderboard import ALL, LeaderboardRow
 
 
-def _after(queries: int) -> Callable[[LeaderboardRow, Style], str]:
-    """The last point of the curve up to so many queries."""
-    return lambda row, style: style.distance([d for at, d in [(0, None), *(row.curve or [])] if at <= queries][-1])
+class Column(NamedTuple):
+    """What is shown of a row.
 
+    name: in JSON and CSV; None: for people only. heading: everywhere else; None: for programs only (people read it in a
+    title or in front of the line). show: the value in a style; empty where it says nothing, and a column that says
+    nothing in any row is left out. view: a "detail" is there if it was asked for, and then an "overview" gives way to
+    it where people read.
+    """
 
-_CELLS: dict[str, Callable[[LeaderboardRow, Style], str]] = {
-    "samples": lambda row, style: str(row.samples),
-    "errors": lambda row, style: str(row.errors or ""),
-    "clean": lambda row, style: style.share(row.clean_accuracy),
-    "median": lambda row, style: style.distance(row.median_distance),
-    "acc.": lambda row, style: style.share(row.accuracy),
-    "fragile": lambda row, style: str(row.fragile or ""),
-    "mean bound": lambda row, style: style.distance(row.lower_bound_mean),
-    "mean dist.": lambda row, style: style.distance(row.mean_distance),
-    "bound / dist.": lambda row, style: style.share(row.tightness),
-    "paper median": lambda row, style: style.distance(_published(row).median_distance),
-    "paper acc.": lambda row, style: style.share(_published(row).accuracy, digits=0),
-}
-# What --by attack and --curve add, and what they leave of the columns above.
-_MORE_CELLS: dict[str, Callable[[LeaderboardRow, Style], str]] = {
-    "opt.": lambda row, style: style.share(row.optimality),
-    "unique": lambda row, style: str(row.unique or ""),
-    "median queries": lambda row, style: "" if row.median_queries is None else f"{row.median_queries:.0f}",
-    "median seconds": lambda row, style: style.distance(row.median_seconds),
-    **{f"after {queries}": _after(queries) for queries in (10, 100, 1000, 10_000)},
-}
-_BRIEF = ("samples", "errors", "median", "acc.", "fragile")
+    name: str | None
+    heading: str | None
+    value: Callable[[LeaderboardRow], Any]
+    show: Callable[[Style, Any], str] = Style.some
+    view: Literal["every", "overview", "detail"] = "every"
+
+    def text(self, row: LeaderboardRow, style: Style) -> str:
+        return self.show(style, self.value(row))
 
 
 def _published(row: LeaderboardRow) -> Cell:
     return table1().get((row.norm, row.attack, row.defense), BLANK)
 
 
+def _after(queries: int) -> Column:
+    """The last point of the curve up to so many queries."""
+
+    def reached(row: LeaderboardRow) -> float | None:
+        return [distance for at, distance in [(0, None), *(row.curve or [])] if at <= queries][-1]
+
+    return Column(None, f"after {queries}", reached, Style.distance, "detail")
+
+
+COLUMNS = (
+    Column("defense", None, lambda row: row.defense),
+    Column("norm", None, lambda row: row.norm),
+    Column("attack", None, lambda row: row.attack),
+    Column("samples", "samples", lambda row: row.samples, Style.number),
+    Column("errors", "errors", lambda row: row.errors),
+    Column("clean_accuracy", "clean", lambda row: row.clean_accuracy, Style.share, "overview"),
+    Column("median_distance", "median", lambda row: row.median_distance, Style.distance),
+    Column("epsilon", None, lambda row: row.epsilon),
+    Column("accuracy", "acc.", lambda row: row.accuracy, Style.share),
+    Column("fragile", "fragile", lambda row: row.fragile),
+    Column(
+        "lower_bound_mean",
+        "mean bound",
+        lambda row: row.bracket and row.bracket.lower_bound_mean,
+        Style.distance,
+        "overview",
+    ),
+    Column(
+        "mean_distance", "mean dist.", lambda row: row.bracket and row.bracket.mean_distance, Style.distance, "overview"
+    ),
+    Column("tightness", "bound / dist.", lambda row: row.bracket and row.bracket.tightness, Style.share, "overview"),
+    Column(None, "paper median", lambda row: _published(row).median_distance, Style.distance, "overview"),
+    Column(None, "paper acc.", lambda row: _published(row).accuracy, Style.percentage, "overview"),
+    Column("optimality", "opt.", lambda row: row.rank and row.rank.optimality, Style.share, "detail"),
+    Column("unique", "unique", lambda row: row.rank and row.rank.unique, view="detail"),
+    Column(
+        "median_queries", "median queries", lambda row: row.rank and row.rank.median_queries, Style.number, "detail"
+    ),
+    Column(
+        "median_seconds", "median seconds", lambda row: row.rank and row.rank.median_seconds, Style.distance, "detail"
+    ),
+    *(_after(queries) for queries in (10, 100, 1000, 10_000)),
+    Column("curve", None, lambda row: row.curve, view="detail"),
+    Column("fingerprint", None, lambda row: row.fingerprint),
+)
+
+
+def for_people(rows: Sequence[LeaderboardRow]) -> list[Column]:
+    """The columns with a heading that say something about these rows."""
+    told = [column for column in COLUMNS if column.heading and any(column.text(row, PLAIN) for row in rows)]
+    details = any(column.view == "detail" for column in told)
+    return [column for column in told if not (details and column.view == "overview")]
+
+
+def for_programs(rows: Sequence[LeaderboardRow]) -> list[Column]:
+    """The columns with a name; a detail only where a row has it."""
+    named = [column for column in COLUMNS if column.name]
+    return [column for column in named if column.view != "detail" or any(column.value(row) is not None for row in rows)]
+
+
 def render(rows: Sequence[LeaderboardRow], form: Format, console: Console | None = None) -> str:
     """The rows in their order; `console` (default: standard output) decides width and colours of a table."""
     if form == "table":
         return _table(rows, screen(console))
-    if form == "json":
-        return as_json(_objects(rows))
-    if form == "csv":
-        return as_csv(_names(rows), _objects(rows))
+    if form in ("json", "csv"):
+        columns = for_programs(rows)
+        objects = [{str(column.name): column.value(row) for column in columns} for row in rows]
+        return as_json(objects) if form == "json" else as_csv([str(column.name) for column in columns], objects)
     return _markdown(rows) if form == "markdown" else _latex(rows)
 
 
-def _names(rows: Sequence[LeaderboardRow]) -> list[str]:
-    """The fields that every view has, and those of a single view that these rows have."""
-    return [
-        field.name
-        for field in fields(LeaderboardRow)
-        if field.default is not None or any(getattr(row, field.name) is not None for row in rows)
-    ]
-
-
-def _objects(rows: Sequence[LeaderboardRow]) -> list[dict[str, Any]]:
-    names = _names(rows)
-    return [{name: getattr(row, name) for name in names} for row in rows]
-
-
 def _markdown(rows: Sequence[LeaderboardRow]) -> str:
-    columns = _columns(rows)
-    lines = [[NORM_NAMES[row.norm], row.defense, row.attack, *_cells(columns, row, PLAIN)] for row in rows]
-    return as_markdown(["norm", "defense", "attack", *columns], lines, labels=3)
+    columns = for_people(rows)
+    lines = [
+        [NORM_NAMES[row.norm], *map(MARKDOWN.name, (row.defense, row.attack)), *_cells(columns, row, MARKDOWN)]
+        for row in rows
+    ]
+    return as_markdown(["norm", "defense", "attack", *_headings(columns)], lines, labels=3)
 
 
 def _latex(rows: Sequence[LeaderboardRow]) -> str:
-    columns = _columns(rows)
+    columns = for_people(rows)
     blocks = [
         [[latex_norm(norm), *map(LATEX.name, (defense, row.attack)), *_cells(columns, row, LATEX)] for row in block]
         for (norm, defense), block in groupby(rows, key=lambda row: (row.norm, row.defense))
     ]
-    return as_latex(["norm", "defense", "attack", *columns], blocks, labels=3)
+    return as_latex(["norm", "defense", "attack", *_headings(columns)], blocks, labels=3)
 
 
 def _table(rows: Sequence[LeaderboardRow], console: Console) -> str:
@@ -111,31 +152,26 @@ def _table(rows: Sequence[LeaderboardRow], console: Console) -> str:
     if not rows:
         return "no results"
     lines_only = all(row.attack == ALL for row in rows)
-    columns = _columns(rows)
+    columns, style = for_people(rows), style_of(console)
     tables: list[RenderableType] = []
     for _, block in groupby(rows, key=lambda row: row.norm):
-        table = empty_table("defense" if lines_only else "attack", columns)
+        table = empty_table("defense" if lines_only else "attack", _headings(columns))
         for defense, members in groupby(block, key=lambda row: row.defense):
             if not lines_only:
                 table.add_section()
-                table.add_row(Text(defense, style="bold"))
+                table.add_row(Text(style.name(defense), style="bold"))
             for row in members:
                 table.title = f"{NORM_NAMES[row.norm]}, accuracy at {row.epsilon:g}"
-                text = Text(defense if lines_only else f" {row.attack}")
-                style = "bold" if row.attack == ALL and not lines_only else None
-                table.add_row(text, *_cells(columns, row, PLAIN), style=style)
+                label = style.name(defense) if lines_only else f" {style.name(row.attack)}"
+                weight = "bold" if row.attack == ALL and not lines_only else None
+                table.add_row(Text(label), *_cells(columns, row, style), style=weight)
         tables += [close_up(table, console), ""]
     return printed(Group(*tables[:-1]), console)
 
 
-def _columns(rows: Sequence[LeaderboardRow]) -> list[str]:
-    """The columns that say something about these rows."""
-    named, more = (
-        [name for name, cell in cells.items() if any(cell(row, PLAIN) for row in rows)]
-        for cells in (_CELLS, _MORE_CELLS)
-    )
-    return [name for name in named if name in _BRIEF] + more if more else named
+def _headings(columns: Sequence[Column]) -> list[str]:
+    return [str(column.heading) for column in columns]
 
 
-def _cells(columns: Sequence[str], row: LeaderboardRow, style: Style) -> list[str]:
-    return [(_CELLS | _MORE_CELLS)[name](row, style) for name in columns]
+def _cells(columns: Sequence[Column], row: LeaderboardRow, style: Style) -> list[str]:
+    return [column.text(row, style) for column in columns]

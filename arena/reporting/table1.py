@@ -20,8 +20,8 @@ from arena.geometry.norms import Norm
 from arena.reporting.published import BLANK, DEFENSES, clean_accuracies, table1, table1_rows
 from arena.reporting.text import (
     LATEX,
+    MARKDOWN,
     NORM_NAMES,
-    PLAIN,
     Format,
     Style,
     as_csv,
@@ -33,6 +33,7 @@ from arena.reporting.text import (
     latex_norm,
     printed,
     screen,
+    style_of,
 )
 from arena.store.leaderboard import ALL, LeaderboardRow
 from arena.store.store import Store
@@ -124,7 +125,8 @@ def _head(norm: str, rows: Sequence[Sequence[Entry]]) -> str:
 def _table(entries: Sequence[Entry], compare: bool, console: Console) -> str:
     """With `compare` the paper's line stands below ours: six columns of both fit no terminal."""
     wide = console.width >= WIDE
-    style, separator, indent = (PLAIN, " / ", " ") if wide else (Style(PLAIN.infinity, ""), "/", "")
+    separator, indent = (" / ", " ") if wide else ("/", "")
+    style = style_of(console) if wide else style_of(console)._replace(percent="")
     table = empty_table("", list(DEFENSES.values()))
     for norm, rows in _blocks(entries):
         if norm != CLEAN:
@@ -144,7 +146,7 @@ def _markdown(entries: Sequence[Entry], compare: bool) -> str:
     for norm, rows in _blocks(entries):
         if norm != CLEAN:
             lines.append([f"**{_head(NORM_NAMES[norm], rows)}**", *[""] * len(DEFENSES)])
-        lines += [[row[0].row, *(_both(entry, PLAIN, compare) for entry in row)] for row in rows]
+        lines += [[MARKDOWN.name(row[0].row), *(_both(entry, MARKDOWN, compare) for entry in row)] for row in rows]
     head = ["median / accuracy" + (" (paper)" if compare else ""), *DEFENSES.values()]
     return "\n".join([as_markdown(head, lines, labels=1), "", *_notes(entries)])
 

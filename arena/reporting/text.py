@@ -23,15 +23,21 @@ PIPE_WIDTH = 200  # more than any table needs: what no terminal limits is not fo
 LABEL_WIDTH = 18  # the least that a label gets, in characters: longer ones are folded
 
 
+def visible(text: str) -> str:
+    """The text on one line, with what a terminal or a page would obey rather than show written as Python's escapes."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
 class Style(NamedTuple):
-    """How numbers are written, and names: each character of `special` is escaped."""
+    """How numbers are written, and names: a character that the format would read as its own becomes its escape."""
 
     infinity: str
     percent: str
-    special: str = ""
+    escapes: Mapping[int, str]
 
     def name(self, text: str) -> str:
-        return text.translate({ord(character): "\\" + character for character in self.special})
+        """A text that comes from elsewhere: a name, a package, a message."""
+        return visible(text).translate(self.escapes)
 
     def distance(self, value: float | None) -> str:
         if value is None:
@@ -41,9 +47,36 @@ class Style(NamedTuple):
     def share(self, value: float | None, digits: int = 1) -> str:
         return "" if value is None else f"{100 * value:.{digits}f}{self.percent}"
 
+    def percentage(self, value: float | None) -> str:
+        """A share in whole percent."""
+        return self.share(value, digits=0)
 
-PLAIN = Style("\N{INFINITY}", "%")
-LATEX = Style(r"$\infty$", r"\%", "_&%$#{}")
+    def number(self, value: float | None) -> str:
+        return "" if value is None else f"{value:.0f}"
+
+    def some(self, value: int | None) -> str:
+        """A count that says something only where it is not 0."""
+        return self.number(value or None)
+
+
+PLAIN = Style("\N{INFINITY}", "%", {})
+ASCII = PLAIN._replace(infinity="inf")
+MARKDOWN = PLAIN._replace(escapes={ord(character): "\\" + character for character in "\\|`*[]<>&"})
+LATEX = Style(
+    r"$\infty$",
+    r"\%",
+    {ord(character): "\\" + character for character in "_&%$#{}"}
+    | str.maketrans(
+        {
+            "\\": r"\textbackslash{}",
+            "~": r"\textasciitilde{}",
+            "^": r"\textasciicircum{}",
+            "<": r"\textless{}",
+            ">": r"\textgreater{}",
+            "|": r"\textbar{}",
+        }
+    ),
+)
 
 
 def latex_norm(norm: Norm) -> str:
@@ -56,14 +89,22 @@ def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def as_csv(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """A line of names, then one a row; a list is written as JSON."""
+    """A line of names, then one a row; a list is written as JSON, a text so that no spreadsheet reads a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
     for row in rows:
-        values = (_plain(row[name]) for name in names)
-        writer.writerow([json.dumps(value) if isinstance(value, list) else value for value in values])
+        writer.writerow([_csv_value(_plain(row[name])) for name in names])
     return text.getvalue().rstrip("\n")
+
+
+def _csv_value(value: Any) -> Any:
+    if isinstance(value, list):
+        return json.dumps(value)
+    if isinstance(value, str):
+        text = visible(value)
+        return f"'{text}" if text.startswith(tuple("=+-@")) else text
+    return value
 
 
 def _plain(value: Any) -> Any:
@@ -88,10 +129,27 @@ def as_latex(head: Sequence[str], blocks: Sequence[Sequence[Sequence[str]]], lab
     return "\n".join([*lines, r"\end{tabular}"])
 
 
+class _Pipe(io.StringIO):
+    """Holds what is printed for an output of this encoding."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__()
+        self._encoding = encoding
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._encoding
+
+
 def screen(console: Console | None = None) -> Console:
     """The console (default: standard output), or a wide one without colours where it is no terminal."""
     console = console or Console()
-    return console if console.is_terminal else Console(file=io.StringIO(), width=PIPE_WIDTH)
+    return console if console.is_terminal else Console(file=_Pipe(console.encoding), width=PIPE_WIDTH)
+
+
+def style_of(console: Console) -> Style:
+    """How a console shows numbers: without the sign of infinity where its encoding may lack it."""
+    return ASCII if console.options.ascii_only else PLAIN
 
 
 def empty_table(label: str, columns: Sequence[str]) -> Table:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, and_, insert, select
+from sqlalchemy import Column, Connection, and_, insert, select
 
 from arena.geometry.norms import Norm
 from arena.store.schema import bound, defense
@@ -48,15 +49,25 @@ def append(store: Store, series: Series, values: Mapping[int, float]) -> None:
         known = _known(connection, series)
         new = {sample: value for sample, value in values.items() if sample not in known}
         if new:
-            connection.execute(
-                insert(bound), [vars(series) | {"sample": s, "value": value} for s, value in new.items()]
-            )
+            columns = {column.name: value for column, value in _columns(series).items()}
+            connection.execute(insert(bound), [columns | {"sample": s, "value": value} for s, value in new.items()])
 
 
 def _known(connection: Connection, series: Series) -> dict[int, float]:
-    same = and_(*(bound.c[name] == value for name, value in vars(series).items()))
+    same = and_(*(column == value for column, value in _columns(series).items()))
     rows = connection.execute(select(bound.c.sample, bound.c.value).where(same))
     return {row.sample: row.value for row in rows}
+
+
+def _columns(series: Series) -> dict[Column[Any], Any]:
+    """The columns that say which series a row belongs to."""
+    return {
+        bound.c.defense_id: series.defense_id,
+        bound.c.data_hash: series.data_hash,
+        bound.c.norm: series.norm,
+        bound.c.kind: series.kind,
+        bound.c.seed: series.seed,
+    }
 
 
 def best(connection: Connection, fingerprint: str, data_hash: str) -> dict[tuple[int, Norm], float]:

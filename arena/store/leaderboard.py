@@ -28,20 +28,43 @@ ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
+class Bracket:
+    """Lower bounds (the best kind, of each the least over seeds) and distances, over the samples that have both.
+
+    `mean_distance` may be infinite. `tightness` is the median of bound / distance where the distance is not 0: at 1 the
+    truth is known; None where all are 0.
+    """
+
+    lower_bound_mean: float
+    mean_distance: float
+    tightness: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """One attack among those of its norm against one defense.
+
+    `optimality`: see `ranking.optimality`; None also where nothing was found. `unique`: the samples that it alone
+    brings within epsilon. The medians are of what a sample took, forward and gradient queries together; None without
+    any.
+    """
+
+    optimality: float | None
+    unique: int
+    median_queries: float | None
+    median_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class LeaderboardRow:
     """One attack, or the minimum over all of a norm, against one defense.
 
     Shares are in [0, 1], over the `samples` with a result; None where there is none. `errors` counts rows without
     one. `accuracy` is the share of samples whose distance is > `epsilon`, `median_distance` may be infinite.
-    Over the samples that have a result and a bound (the best kind, of each the least over seeds): `lower_bound_mean`,
-    `mean_distance`, which may be infinite, and `tightness`, the median of bound / distance where that is not 0 (at 1
-    the truth is known). All are None where there are no such samples.
     `fragile` counts the samples whose closest adversarial vanishes once the defense's inference converges; where a
     solid one is equally close, it is not counted.
-
-    Only by="attack": `optimality` (see `ranking.optimality`; None also where nothing was found), `unique`, the samples
-    that it alone of the norm's attacks brings within `epsilon`, and the medians of what a sample took (forward and
-    gradient queries together). Only with curves: `curve`, (queries, median distance) of an attack, see `ranking.curve`.
+    `bracket` is None where no sample has both a result and a bound, `rank` unless by="attack", and `curve`, the
+    (queries, median distance) of an attack (see `ranking.curve`), unless curves were asked for.
     """
 
     defense: str
@@ -53,15 +76,10 @@ class LeaderboardRow:
     median_distance: float | None
     epsilon: float
     accuracy: float | None
-    lower_bound_mean: float | None
     fingerprint: str
     fragile: int = 0
-    mean_distance: float | None = None
-    tightness: float | None = None
-    optimality: float | None = None
-    unique: int | None = None
-    median_queries: float | None = None
-    median_seconds: float | None = None
+    bracket: Bracket | None = None
+    rank: Rank | None = None
     curve: list[tuple[int, float]] | None = None
 
 
@@ -93,13 +111,7 @@ def rows(
         merged = {attack: _merge(parts) for attack, parts in by_attack.items()}
         best = _merge(list(merged.values()))
         bounded, epsilon = bounds[defense.id, norm_of_row], epsilons[norm_of_row]
-        more: dict[str, dict[str, Any]] = defaultdict(dict)
-        if by == "attack":
-            more |= _ranks(connection, merged, best, epsilon)
-        if curves and not cross_norm:
-            more |= {
-                name: {**more[name], "curve": ranking.curve(connection, of.matches)} for name, of in merged.items()
-            }
+        ranks = _ranks(connection, merged, best, epsilon) if by == "attack" else {}
         board += [
             LeaderboardRow(
                 defense=defense.name,
@@ -109,10 +121,11 @@ def rows(
                 errors=found.errors,
                 **_statistics(found.distances, epsilon),
                 epsilon=epsilon,
-                **_bracket(found, bounded),
                 fingerprint=defense.fingerprint,
                 fragile=int(found.fragile.sum()),
-                **more[attack],
+                bracket=_bracket(found, bounded),
+                rank=ranks.get(attack),
+                curve=ranking.curve(connection, found.matches) if curves and not cross_norm and attack != ALL else None,
             )
             for attack, found in [*merged.items(), (ALL, best)]
             if by == "match" or (by == "defense") == (attack == ALL)
@@ -190,19 +203,14 @@ def _merge(parts: list[_Distances]) -> _Distances:
 
 def _ranks(
     connection: Connection, merged: Mapping[str, _Distances], best: _Distances, epsilon: float
-) -> dict[str, dict[str, Any]]:
-    """The fields of by="attack" for each attack, ranked on the samples that it was played on."""
+) -> dict[str, Rank]:
+    """Each attack, ranked on the samples that it was played on."""
     within = {name: of.samples[(of.distances > 0) & (of.distances <= epsilon)] for name, of in merged.items()}
     unique = ranking.unique(within)
     ranks = {}
     for name, of in merged.items():
-        queries, seconds = ranking.median_costs(connection, of.matches)
-        ranks[name] = {
-            "optimality": ranking.optimality(of.distances, best.distances[np.searchsorted(best.samples, of.samples)]),
-            "unique": unique[name],
-            "median_queries": queries,
-            "median_seconds": seconds,
-        }
+        optimality = ranking.optimality(of.distances, best.distances[np.searchsorted(best.samples, of.samples)])
+        ranks[name] = Rank(optimality, unique[name], *ranking.median_costs(connection, of.matches))
     return ranks
 
 
@@ -216,19 +224,16 @@ def _statistics(distances: np.ndarray, epsilon: float) -> dict[str, Any]:
     }
 
 
-def _bracket(found: _Distances, bounds: Mapping[int, float]) -> dict[str, Any]:
+def _bracket(found: _Distances, bounds: Mapping[int, float]) -> Bracket | None:
     """What bounds [sample] and distances say together."""
     both = np.isin(found.samples, np.fromiter(bounds, float))
     if not both.any():
-        return {"lower_bound_mean": None, "mean_distance": None, "tightness": None}
+        return None
     distances = found.distances[both]
     lower = np.array([bounds[sample] for sample in found.samples[both]])
     away = distances > 0
-    return {
-        "lower_bound_mean": float(lower.mean()),
-        "mean_distance": float(distances.mean()),
-        "tightness": float(np.median(lower[away] / distances[away])) if away.any() else None,
-    }
+    tightness = float(np.median(lower[away] / distances[away])) if away.any() else None
+    return Bracket(float(lower.mean()), float(distances.mean()), tightness)
 
 
 def _lower_bounds(connection: Connection) -> dict[tuple[int, str], dict[int, float]]:
@@ -253,8 +258,12 @@ def _strength(row: LeaderboardRow) -> tuple[float, float]:
     return row.median_distance, row.accuracy
 
 
+def _optimality(row: LeaderboardRow) -> float:
+    return (row.rank and row.rank.optimality) or 0
+
+
 _ORDERS: dict[str, Callable[[LeaderboardRow], tuple[Any, ...]]] = {
     "match": lambda row: (row.norm, row.defense, row.attack == ALL, *_strength(row), row.attack),
     "defense": lambda row: (row.norm, -(row.accuracy or 0), -(row.median_distance or 0), row.defense),
-    "attack": lambda row: (row.norm, row.defense, -(row.optimality or 0), *_strength(row), row.attack),
+    "attack": lambda row: (row.norm, row.defense, -_optimality(row), *_strength(row), row.attack),
 }

@@ -274,8 +274,8 @@ def test_the_leaderboard_counts_the_best_kind_and_the_least_seed_of_the_current_
         bound_rows.append(store, bound_rows.Series(**{**vars(series), "kind": "separate"}), {0: 0.75, 1: 0.25})
         bound_rows.append(store, bound_rows.Series(**{**vars(series), "data_hash": "other"}), {0: 9.0})
         (row,) = store.leaderboard(by="defense")
-        assert (row.lower_bound_mean, row.mean_distance) == ((0.75 + 3.0) / 2, (2.0 + 4.0) / 2)
-        assert row.tightness == (0.75 / 2 + 3.0 / 4) / 2
+        assert (row.bracket.lower_bound_mean, row.bracket.mean_distance) == ((0.75 + 3.0) / 2, (2.0 + 4.0) / 2)
+        assert row.bracket.tightness == (0.75 / 2 + 3.0 / 4) / 2
         with store.reading() as connection:
             view = connection.exec_driver_sql("SELECT lower_bound_mean, mean_distance FROM leaderboard").all()
             assert set(view) == {(1.875, 3.0)}

@@ -106,7 +106,7 @@ def test_the_same_attack_in_two_settings_runs_side_by_side_and_costs_both(store)
     store.append(open_match(store, attack=attack(steps=2)), [record(0, distance=1.0, progress=[[9, 1.0]], seconds=3.0)])
     (row,) = store.leaderboard(by="attack", curves=True)
     assert row.curve == [(1, math.inf), (2, 2.0), (5, 2.0), (10, 1.0)]
-    assert (row.median_queries, row.median_seconds, row.unique) == (20, 4.0, 1)
+    assert (row.rank.median_queries, row.rank.median_seconds, row.rank.unique) == (20, 4.0, 1)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +128,6 @@ def test_an_attack_is_ranked_on_the_samples_it_was_played_on(store):
     store.append(open_match(store), [record(n, distance=1.0 + n) for n in range(4)])
     store.append(open_match(store, attack=attack("fgm")), [record(0, distance=1.0), record(1, distance=3.0)])
     # fgm's samples: the best are 1 and 2, epsilon_0 is 2.
-    assert {row.attack: row.optimality for row in store.leaderboard(by="attack")} == {"boundary": 1, "fgm": 1}
+    assert {row.attack: row.rank.optimality for row in store.leaderboard(by="attack")} == {"boundary": 1, "fgm": 1}
     store.append(open_match(store, defense("abs")), [record(0)])
     assert [row.defense for row in store.leaderboard(by="attack")] == ["abs", "cnn", "cnn"]
