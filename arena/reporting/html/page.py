@@ -13,7 +13,8 @@ import jinja2
 from markupsafe import Markup
 
 from arena.reporting import table1
-from arena.reporting.text import NORM_NAMES, PLAIN
+from arena.reporting.columns import Column
+from arena.reporting.text import NORM_NAMES, PLAIN, visible
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("sort.js", "curves.js", "gallery.js")
@@ -25,12 +26,14 @@ def render(**content: Any) -> bytes:
         loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {
         "distance": PLAIN.distance,
         "percent": PLAIN.share,
+        "text_of": partial(Column.text, style=PLAIN),
         "ours": partial(table1.ours, style=PLAIN),
         "papers": partial(table1.papers, style=PLAIN),
     }
@@ -47,6 +50,11 @@ def render(**content: Any) -> bytes:
         script=Markup(script),
         version=metadata.version("arena-robustness"),
     ).encode()
+
+
+def _shown(value: Any) -> Any:
+    """What the page says of a value; a text that comes from elsewhere, without what a browser would not show."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _source(text: str) -> str:
