@@ -74,7 +74,7 @@ def test_modules_form_no_cycle():
 
 @pytest.mark.parametrize("package", ["cli", "plugins"])
 def test_nothing_imports_the_commands_or_a_plugin(package):
-    assert {name for name, used in BY_PACKAGE.items() if package in used} == set()
+    assert {name for name, used in BY_PACKAGE.items() if package in used} <= {"__main__"}
 
 
 def test_what_is_measured_does_not_depend_on_where_it_is_kept_or_shown():

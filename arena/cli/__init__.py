@@ -9,19 +9,18 @@ from typing import Any
 
 import click
 
+from arena.cli import options, signals, streams
 from arena.cli.bounds import bounds
+from arena.cli.data import data
 from arena.cli.distal import distal
 from arena.cli.doctor import doctor
 from arena.cli.figures import figures
+from arena.cli.leaderboard import leaderboard
 from arena.cli.report import report
 from arena.cli.table1 import table1
+from arena.cli.train import import_, train
 from arena.environment import default_db, wants_traceback
 from arena.errors import UserError
-from arena.geometry.norms import NORMS
-
-FORMATS = ("table", "json", "csv", "markdown", "latex")
-
-db_option = click.option("--db", metavar="URL", help="The store: an SQLAlchemy URL or the path of an SQLite file.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,7 +35,7 @@ def cli() -> None:
 @click.option("--samples", type=int, help="Play the first so many samples.")
 @click.option("--defense", "defenses", multiple=True, metavar="NAME", help="Only this defense (repeatable).")
 @click.option("--attack", "attacks", multiple=True, metavar="NAME", help="Only this attack (repeatable).")
-@db_option
+@options.db
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]))
 @click.option("--workers", type=int, help="Worker processes; default: one a core.")
 @click.option("--seed", type=int)
@@ -61,28 +60,7 @@ def run(
 
 
 @cli.command()
-@db_option
-@click.option("--norm", type=click.Choice(NORMS), help="One norm only.")
-@click.option("--by", type=click.Choice(["defense", "attack", "match"]), default="match", show_default=True)
-@click.option("--cross-norm", is_flag=True, help="Count every adversarial as evidence in all three norms.")
-@click.option("--curve", is_flag=True, help="Add the median distance after 10, 100, 1000 and 10000 queries.")
-@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
-def leaderboard(db: str | None, norm: Any, by: Any, cross_norm: bool, curve: bool, form: Any) -> None:
-    """Median distance, and accuracy at the thresholds, of every defense under every attack and under all.
-
-    --by attack ranks the attacks on each defense: optimality, samples that only it broke, queries and seconds. JSON by
-    match has the curve of distance against queries whole.
-    """
-    from arena.reporting.columns import render
-    from arena.store.store import open_store
-
-    with closing(open_store(db or default_db(), create=False)) as store:
-        curves = curve or (form == "json" and by == "match")
-        print(render(store.leaderboard(norm=norm, by=by, cross_norm=cross_norm, curves=curves), form))
-
-
-@cli.command()
-@db_option
+@options.db
 def verify(db: str | None) -> int:
     """Check every adversarial and misclassified sample again, from its bytes. Exit code 1 if one does not hold."""
     from arena.evaluation.verify import verify_store
@@ -128,112 +106,44 @@ def new_plugin(name: str) -> None:
     print(f"wrote {folder}; next: pip install -e {folder.name} && arena plugins check {name}")
 
 
-@cli.group()
-def data() -> None:
-    """Fetch and verify data sets."""
-
-
-@data.command("fetch")
-@click.argument("dataset", default="mnist")
-def fetch_data(dataset: str) -> None:
-    """Get a data set from the first source that answers; its hash decides."""
-    from arena.data import fetch
-
-    print(f"{dataset} is in {fetch(dataset)}")
-
-
-@data.command("verify")
-@click.argument("dataset", default="mnist")
-def verify_data(dataset: str) -> None:
-    """Check the cached files against their hashes."""
-    from arena.data import verify
-
-    verify(dataset)
-    print(f"{dataset}: all hashes agree")
-
-
-weights_options = [
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
-    click.option("--out", type=click.Path(path_type=Path), default=Path(), help="Folder for weights and model card."),
-    click.option("--quiet", is_flag=True, help="No progress bar."),
-]
-
-
-def with_weights_options(command: Any) -> Any:
-    """The options of commands that write weights."""
-    for option in weights_options:
-        command = option(command)
-    return command
-
-
-@cli.command()
-@click.argument("name")
-@click.option("--epochs", type=click.IntRange(min=1))
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@with_weights_options
-def train(name: str, out: Path, **options: Any) -> None:
-    """Train abs, binary-abs, cnn, binary-cnn, madry or substitute by its recipe.
-
-    A killed training continues from its last checkpoint.
-    """
-    from arena.models.train import train
-
-    _describe(train(name, out=out, **options), out)
-
-
-@cli.command("import")
-@click.argument("name")
-@click.argument("source", type=click.Path(path_type=Path))
-@with_weights_options
-def import_(name: str, source: Path, out: Path, **options: Any) -> None:
-    """Convert SOURCE, a checkpoint for the defense NAME, to safetensors with a model card.
-
-    For abs and binary-abs SOURCE may be the folder of the authors' released checkpoints.
-    """
-    from arena.models.importer import import_weights
-
-    _describe(import_weights(name, source, out=out, **options), out)
-
-
-def _describe(card: Any, out: Path) -> None:
-    """Say what a new model card says."""
-    scores = ", ".join(f"{split} {score:.2%}" for split, score in card.accuracy.items())
-    weights = out / f"{card.name}.safetensors" if card.sha256 else "the training set itself"
-    print(f"{card.name}: accuracy {scores}; weights: {weights}; model card: {out / card.name}.json")
-
-
-cli.add_command(bounds)
-cli.add_command(distal)
-cli.add_command(doctor)
-cli.add_command(figures)
-cli.add_command(report)
-cli.add_command(table1)
+for command in (bounds, data, distal, doctor, figures, import_, leaderboard, report, table1, train):
+    cli.add_command(command)
 
 
 def main() -> None:
     """Entry point: one line and exit code 2 for bad input, never a traceback."""
+    streams.prepare()
+    stop = signals.Stop()
     try:
+        stop.install()
         code = cli.main(standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as help_text:
-        print(help_text.format_message())
-        code = 2
-    except click.ClickException as failure:
-        code = _complain(failure.format_message())
-    except UserError as failure:
-        code = _complain(str(failure))
-    except (KeyboardInterrupt, click.Abort):
-        print("\narena: stopped; what was played is kept, the same command goes on from there", file=sys.stderr)
-        code = 130
-    except BrokenPipeError:  # `arena leaderboard | head`
-        sys.stderr.close()
-        code = 0
-    except Exception as failure:
-        if wants_traceback():
-            raise
-        code = _complain(f"{type(failure).__name__}: {failure} (ARENA_TRACEBACK=1 shows where)")
+        sys.stdout.flush()
+    except BaseException as failure:
+        stop.ended()
+        # Whatever an interrupted library makes of a signal, it is the signal that ended the command.
+        if stop.signal or isinstance(failure, KeyboardInterrupt | click.Abort):
+            print("arena: stopped; what was played is kept, the same command goes on from there", file=sys.stderr)
+            code = stop.exit_code
+        else:
+            code = _explain(failure)
+    stop.ended()
     sys.exit(code)
 
 
-def _complain(message: str) -> int:
-    print(f"arena: {' '.join(message.split())}", file=sys.stderr)
+def _explain(failure: BaseException) -> int:
+    """Say in one line what went wrong; returns the exit code. Raises what is no mistake or is asked for whole."""
+    if isinstance(failure, click.exceptions.NoArgsIsHelpError):
+        print(failure.format_message())
+        return 2
+    if isinstance(failure, click.ClickException):
+        message = failure.format_message()
+    elif isinstance(failure, UserError):
+        message = str(failure)
+    elif not isinstance(failure, Exception) or wants_traceback():
+        raise failure
+    else:
+        message = f"{type(failure).__name__}: {failure} (ARENA_TRACEBACK=1 shows where)"
+    from arena.reporting.text import visible
+
+    print(f"arena: {visible(' '.join(message.split()))}", file=sys.stderr)
     return 2

@@ -13,11 +13,12 @@ def doctor() -> int:
     from rich.text import Text
 
     from arena.doctor import examine
+    from arena.reporting.text import visible
 
     findings = examine()
     table = Table.grid(padding=(0, 2))
     for finding in findings:
-        table.add_row(finding.about, Text(finding.says, style="" if finding.sound else "red"))
+        table.add_row(finding.about, Text(visible(finding.says), style="" if finding.sound else "red"))
     Console(highlight=False).print(table)
     to_mend = sum(not finding.sound for finding in findings)
     print(f"{to_mend} to mend" if to_mend else "all sound")

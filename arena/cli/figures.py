@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from arena.cli import options
 from arena.environment import default_db
 
 
 @click.command()
-@click.option("--db", metavar="URL", help="The store: an SQLAlchemy URL or the path of an SQLite file.")
+@options.db
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to write into.")
 @click.option("--format", "form", type=click.Choice(["png", "svg", "both"]), default="both", show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which samples galleries show.")

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from arena.cli import options
 from arena.environment import default_db
 
 
 @click.command()
-@click.option("--db", metavar="URL", help="The store: an SQLAlchemy URL or the path of an SQLite file.")
+@options.db
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),

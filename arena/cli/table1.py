@@ -7,19 +7,14 @@ from typing import Any
 
 import click
 
+from arena.cli import options
 from arena.environment import default_db
 
 
 @click.command()
-@click.option("--db", metavar="URL", help="The store: an SQLAlchemy URL or the path of an SQLite file.")
+@options.db
 @click.option("--compare", is_flag=True, help="Show the paper's cells beside ours.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json", "csv", "markdown", "latex"]),
-    default="table",
-    show_default=True,
-)
+@options.form
 def table1(db: str | None, compare: bool, form: Any) -> None:
     """Table 1 of the paper, as played here: attacks by norm, one column a defense, median distance / accuracy.
 

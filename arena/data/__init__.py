@@ -139,8 +139,15 @@ def verify(name: str = "mnist") -> Path:
 
 
 def data_folder() -> Path:
-    """The folder of all data sets: ARENA_DATA, or `arena` in the user's cache folder."""
-    return environment.data_folder() or platformdirs.user_cache_path("arena")
+    """The folder of all data sets: ARENA_DATA, or `arena` in the user's cache folder.
+
+    Raises:
+        UserError: the user has no home folder either.
+    """
+    try:
+        return environment.data_folder() or platformdirs.user_cache_path("arena")
+    except RuntimeError:
+        raise UserError("no home folder to keep data sets in: set HOME, or ARENA_DATA to a folder for them") from None
 
 
 def _dataset(name: str) -> Dataset:

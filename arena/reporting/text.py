@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from rich.box import SIMPLE_HEAD
+from rich.box import SIMPLE_HEAD, Box
 from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
@@ -163,8 +163,10 @@ def empty_table(label: str, columns: Sequence[str]) -> Table:
 
 
 def close_up(table: Table, console: Console) -> Table:
-    """The table as the console has room for it: where it is too wide, one space between columns and labels folded;
-    where it still is, without the last columns, and saying so."""
+    """The table as the console has characters and room for it: where it is too wide, one space between columns and
+    labels folded; where it still is, without the last columns, and saying so."""
+    if console.options.ascii_only:
+        table.box = Box(str(SIMPLE_HEAD).replace("\N{BOX DRAWINGS LIGHT HORIZONTAL}", "-"), ascii=True)
     unlimited = console.options.update(max_width=10 * PIPE_WIDTH)
     labels = table.columns[0]
     longest = Measurement.get(console, unlimited, Group(labels.header, *labels.cells)).maximum

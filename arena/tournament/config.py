@@ -138,7 +138,7 @@ def _find(presets: dict[str, Any], preset: str, file: Path) -> dict[str, Any]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))  # some editors write a byte order mark
     except FileNotFoundError:
         raise UserError(f"{file}: no such settings file") from None
     except OSError as failure:

@@ -1,0 +1,44 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+from arena.geometry.norms import NORMS
+
+db = click.option("--db", metavar="URL", help="The store: an SQLAlchemy URL or the path of an SQLite file.")
+device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+form = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv", "markdown", "latex"]),
+    default="table",
+    show_default=True,
+)
+norm = click.option("--norm", type=click.Choice(NORMS), help="One norm only.")
+no_progress = click.option("--quiet", is_flag=True, help="No progress bar.")
+weights_folder = click.option(
+    "--out", type=click.Path(path_type=Path), default=Path(), help="Folder for weights and model card."
+)
+
+
+class Threshold(click.ParamType):
+    """NORM=VALUE -> (norm, epsilon)."""
+
+    name = "NORM=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        norm, _, number = str(value).partition("=")
+        if norm not in NORMS:
+            self.fail(f"{value!r}: write one of {', '.join(f'{known}=VALUE' for known in NORMS)}", param, ctx)
+        try:
+            epsilon = float(number)
+        except ValueError:
+            epsilon = math.nan
+        if not 0 <= epsilon < math.inf:
+            self.fail(f"{value!r}: the value is a distance, finite and at least 0: {norm}=1.5", param, ctx)
+        return norm, epsilon

@@ -1,0 +1,73 @@
+"""A signal ends a command in order, whatever it is doing."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+STOPPED = "arena: stopped; what was played is kept, the same command goes on from there\n"
+
+
+def command(tmp_path, body, **modules):
+    """A process that runs `arena probe`, a command of this body, and has printed a line."""
+    for name, text in modules.items():
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(text))
+    script = (
+        f"import sys, time\nfrom arena import cli\n@cli.cli.command()\ndef probe():\n{textwrap.indent(body, '  ')}\n"
+    )
+    script += "sys.argv = ['arena', 'probe']\ncli.main()"
+    where = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", script], env=where, **pipes)
+    assert process.stdout.readline() == "begun\n"
+    return process
+
+
+def stopped(process, number=signal.SIGINT):
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    return process.returncode, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_exit_code_says_which_signal_it_was_and_the_cursor_comes_back(tmp_path, number):
+    body = """\
+from rich.console import Console
+with Console(stderr=True, force_terminal=True).status("at it"):
+    sys.__stdout__.write("begun\\n")  # rich has replaced sys.stdout
+    sys.__stdout__.flush()
+    time.sleep(20)"""
+    code, err = stopped(command(tmp_path, body), number)
+    assert code == 128 + number
+    assert err.rindex("\x1b[?25h") > err.rindex("\x1b[?25l")
+    assert err.endswith(STOPPED)
+
+
+@pytest.mark.parametrize(
+    "reaction",
+    ["pass", "raise ImportError('half a module') from None", "raise SystemExit(3) from None"],
+)
+def test_a_package_that_is_being_imported_cannot_swallow_it(tmp_path, reaction):
+    package = f"""
+        import time
+        try:
+            print("begun", flush=True)
+            time.sleep(0.3)
+        except BaseException:
+            {reaction}
+    """
+    process = command(tmp_path, "import package\ntime.sleep(20)", package=package)
+    code, err = stopped(process)
+    assert (code, err.lstrip()) == (130, STOPPED)
+
+
+def test_a_second_signal_waits_for_no_import(tmp_path):
+    package = "import time\nprint('begun', flush=True)\ntime.sleep(0.3)\nprint('half', flush=True)\ntime.sleep(20)"
+    process = command(tmp_path, "import package", package=package)
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "half\n"  # the first one waited
+    code, err = stopped(process)
+    assert code == 130 and err.endswith(STOPPED)
