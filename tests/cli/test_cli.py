@@ -1,13 +1,17 @@
 """The command line: every mistake costs its user one line and exit code 2, never a traceback."""
 
+import json
 import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
+from stores import open_match, record
 
 from arena import cli
+from arena.store.store import open_store
 
 
 @pytest.fixture
@@ -54,6 +58,9 @@ def test_help_and_version(arena):
         (["leaderboard"], "arena run"),
         (["leaderboard", "--format", "xml"], "--format"),
         (["leaderboard", "--db", "nonsense://"], "nonsense"),
+        (["leaderboard", "--epsilon", "l9=1"], "l9=1"),
+        (["leaderboard", "--epsilon", "l2=-1"], "at least 0"),
+        (["leaderboard", "--epsilon", "l2=far"], "l2=1.5"),
         (["verify"], "arena run"),
         (["plugins", "check", "boundry"], "did you mean boundary"),
         (["plugins", "new", "no spaces"], "no spaces"),
@@ -99,7 +106,19 @@ def test_a_read_only_folder(arena, tmp_path):
     assert "locked" in one_line(arena("run", "--db", "sqlite:///locked/arena.db", "--quiet"))
 
 
-@pytest.mark.parametrize("command", ["--help", "leaderboard"])
+def test_accuracy_at_another_threshold(arena):
+    with closing(open_store("arena.db")) as store:
+        store.append(open_match(store), [record(0, distance=1.0), record(1, distance=2.0)])
+    for options, expected in (
+        ([], 0.5),
+        (["--epsilon", "l2=0.5", "--epsilon", "linf=9"], 1.0),
+        (["--epsilon", "l2=3"], 0),
+    ):
+        rows = json.loads(arena("leaderboard", "--format", "json", *options)[1])
+        assert rows[0]["accuracy"] == expected
+
+
+@pytest.mark.parametrize("command", ["--help", "leaderboard", "table1"])
 def test_the_quick_commands_import_neither_torch_nor_plugins(command, tmp_path):
     script = (
         "import sys; from arena import cli; sys.argv = ['arena', sys.argv[1]]\n"

@@ -41,6 +41,14 @@ def test_missing_data_are_named_with_the_remedy(tmp_path, monkeypatch):
     assert CliRunner().invoke(cli, ["doctor"], standalone_mode=False).return_value == 1
 
 
+def test_without_a_home_folder_it_says_what_to_set(monkeypatch):
+    for variable in ("HOME", "XDG_CACHE_HOME", "ARENA_DATA"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # as for a user whom the system does not know
+    (finding,) = findings("mnist")
+    assert not finding.sound and "set HOME, or ARENA_DATA" in finding.says
+
+
 def test_weights_that_are_not_those_of_the_card(tmp_path, monkeypatch):
     (tmp_path / "cnn.json").write_text('{"name": "cnn", "sha256": "5eed"}')
     (tmp_path / "cnn.safetensors").write_bytes(b"other")

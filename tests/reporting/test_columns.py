@@ -169,6 +169,43 @@ def test_names_are_text_not_markup():
     assert "[red]net" in table([row("[red]net")])
 
 
+HOSTILE = "=a|b\n\\c~^_[d]\x1b[31m\udc80"
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [
+        ("table", r"=a|b\n\c~^_[d]\x1b[31m\udc80"),
+        ("markdown", r"=a\|b\\n\\c~^_\[d\]\\x1b\[31m\\udc80"),
+        (
+            "latex",
+            r"=a\textbar{}b\textbackslash{}n\textbackslash{}c\textasciitilde{}\textasciicircum{}\_[d]"
+            r"\textbackslash{}x1b[31m\textbackslash{}udc80",
+        ),
+        ("csv", r"'=a|b\n\c~^_[d]\x1b[31m\udc80"),
+    ],
+)
+def test_a_name_is_text_in_every_format(form, name):
+    rows = [row(HOSTILE, attack=HOSTILE), row(HOSTILE, attack="all")]
+    text = table(rows) if form == "table" else render(rows, form)
+    assert text.count(name) == (2 if form == "table" else 3)
+    assert len(text.splitlines()) == {"table": 6, "markdown": 4, "latex": 8, "csv": 3}[form]
+
+
+@pytest.mark.parametrize("start", "=+-@")
+def test_only_text_is_kept_from_being_a_formula(start):
+    (first,) = csv.DictReader(io.StringIO(render([row(f"{start}1")], "csv")))
+    assert first["defense"] == f"'{start}1"
+    assert render([row(median_distance=-1.0)], "csv").splitlines()[1].split(",")[6:8] == ["-1.0", "1.5"]
+
+
+def test_a_console_that_lacks_characters_gets_others():
+    file = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    text = render(BOARD, "table", Console(file=file))
+    assert text.isascii() and cells(text, "deepfool-l2-ge")[2] == "inf"
+    assert [len(line) for line in text.splitlines()] == [len(line.rstrip()) for line in table(BOARD).splitlines()]
+
+
 @pytest.mark.parametrize(("form", "text"), [("table", "no results"), ("json", "[]")])
 def test_no_rows(form, text):
     assert render([], form) == text

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_store import HOSTILE, PLAYED, play
 from sqlalchemy import insert
-from stores import image, open_match, record
+from stores import defense, image, open_match, record
 
 from arena.cli import cli
 from arena.errors import UserError
@@ -99,6 +99,11 @@ def test_a_name_can_be_no_markup(played, tmp_path):
     assert charts[-1]["curves"][0]["defense"] == HOSTILE
 
 
+def test_what_a_page_cannot_show_is_written_out(store, tmp_path):
+    store.append(open_match(store, defense("net\x1b\x00\u202e")), [record(0)])
+    assert r"net\x1b\x00\u202e" in page_of(store, tmp_path).text
+
+
 def test_it_says_what_is_missing_and_what_failed(played, tmp_path):
     text = page_of(played, tmp_path).text
     assert "2 defenses and 4 attacks on 5 samples of mnist, test" in text
@@ -114,6 +119,11 @@ def test_the_leaderboard_is_the_stores(played, tmp_path):
     assert "cnn boundary (3) 5 \N{EN DASH} 80.0% 2 60.0% 1" in text  # 0, 1, 2 (fragile), 3, inf: three beyond 1.5
     assert "L2 accuracy at 1.5" in text
     assert f"{HOSTILE} none found any 1 1 100.0% \N{INFINITY} 100.0% \N{EN DASH}" in text
+
+
+def test_infinity_sorts_as_a_number_of_scripts(played, tmp_path):
+    keys = {of["data-sort"] for tag, of in page_of(played, tmp_path).tags if tag == "td" and "data-sort" in of}
+    assert "Infinity" in keys and "inf" not in keys
 
 
 def test_versions_fingerprints_and_settings(played, tmp_path):

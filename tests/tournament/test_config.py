@@ -47,6 +47,10 @@ def test_command_line_beats_preset_beats_file(written):
     assert written(text).for_attack("unmentioned").samples == 5
 
 
+def test_a_byte_order_mark_is_no_part_of_it(written):
+    assert written("\ufeff[tournament]\nsamples = 5").tournament.samples == 5
+
+
 def test_weights_are_relative_to_the_file(written, tmp_path):
     config = written('[defense.cnn]\nweights = "mine/cnn.safetensors"')
     assert config.for_defense("cnn").weights == str(tmp_path / "mine" / "cnn.safetensors")

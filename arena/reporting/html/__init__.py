@@ -11,7 +11,7 @@ from arena.errors import UserError
 from arena.files import write_atomically
 from arena.geometry.norms import NORMS, Norm
 from arena.reporting import table1
-from arena.reporting.columns import for_people
+from arena.reporting.columns import Column, for_people
 from arena.reporting.html.best import bound_values, read_best
 from arena.reporting.html.charts import read_charts
 from arena.reporting.html.distals import read_ascents
@@ -34,6 +34,7 @@ class Board:
 
     norm: Norm
     epsilon: float
+    columns: list[Column]
     defenses: list[LeaderboardRow]
     matches: list[LeaderboardRow]
 
@@ -64,7 +65,6 @@ def write_report(store: Store, out: Path) -> int:
         facts=facts,
         samples=best.samples,
         boards=boards,
-        columns=for_people([*by_defense, *by_match]),
         winners=best.winners,
         table1=[list(row) for _, row in groupby(cells, key=lambda cell: (cell.norm, cell.attack))],
         table1_samples={name: max(cell.samples for cell in cells if cell.defense == name) for name in DEFENSES},
@@ -87,5 +87,5 @@ def _boards(by_defense: list[LeaderboardRow], by_match: list[LeaderboardRow]) ->
         defenses, matches = ([row for row in rows if row.norm == norm] for rows in (by_defense, by_match))
         if defenses:
             matches = [row for row in matches if row.attack != ALL]
-            boards.append(Board(norm, defenses[0].epsilon, defenses, matches))
+            boards.append(Board(norm, defenses[0].epsilon, for_people([*defenses, *matches]), defenses, matches))
     return boards
