@@ -77,6 +77,7 @@ COLUMNS = (
     Column("median_distance", "median", lambda row: row.median_distance, Style.distance),
     Column("epsilon", None, lambda row: row.epsilon),
     Column("accuracy", "acc.", lambda row: row.accuracy, Style.share),
+    Column("unstable", "unstable", lambda row: row.unstable),
     Column("fragile", "fragile", lambda row: row.fragile),
     Column(
         "lower_bound_mean",

@@ -173,6 +173,8 @@ def close_up(table: Table, console: Console) -> Table:
     labels.min_width = min(LABEL_WIDTH, longest)
     if Measurement.get(console, unlimited, table).maximum > console.width:
         table.padding = 0
+        numbers = Measurement.get(console, unlimited, table).maximum - longest
+        labels.max_width = max(labels.min_width, console.width - numbers)
     columns = len(table.columns)
     while len(table.columns) > 2 and Measurement.get(console, unlimited, table).minimum > console.width:
         table.columns.pop()

@@ -61,6 +61,7 @@ class LeaderboardRow:
 
     Shares are in [0, 1], over the `samples` with a result; None where there is none. `errors` counts rows without
     one. `accuracy` is the share of samples whose distance is > `epsilon`, `median_distance` may be infinite.
+    `unstable` counts the samples without an adversarial that holds but with one that fooled the defense at first.
     `fragile` counts the samples whose closest adversarial vanishes once the defense's inference converges; where a
     solid one is equally close, it is not counted.
     `bracket` is None where no sample has both a result and a bound, `rank` unless by="attack", and `curve`, the
@@ -78,6 +79,7 @@ class LeaderboardRow:
     accuracy: float | None
     fingerprint: str
     fragile: int = 0
+    unstable: int = 0
     bracket: Bracket | None = None
     rank: Rank | None = None
     curve: list[tuple[int, float]] | None = None

@@ -134,6 +134,12 @@ def test_the_table_fits_the_terminal(width):
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
 
 
+def test_a_name_of_any_length_leaves_room_for_the_numbers():
+    text = table([row(attack="a" * 300)], 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("a" * 50) == 5 and "21.5%" in text and "Too narrow" not in text
+
+
 def test_a_narrow_terminal_cuts_no_number():
     text = table(BOARD, 60)
     assert max(map(len, text.splitlines())) <= 60
