@@ -261,7 +261,7 @@ def test_names_of_defenses_cannot_lead_out_of_the_folder(evidence, monkeypatch):
 
 
 def test_names_are_no_formulas(tmp_path):
-    name = r"_$\frac$"
+    name = "_$\\frac$\x1b"
     with closing(open_store(str(tmp_path / "a.db"))) as store:
         store.append(open_match(store, defense(name), attack(name), **PLAYED), records([1.0]))
         with store.reading() as connection:
@@ -269,7 +269,7 @@ def test_names_are_no_formulas(tmp_path):
             drawn = figure2(evidence), figure4(evidence), figure8(evidence), figure_queries(evidence, name)
     for figure in drawn:
         save(figure, tmp_path / "a.svg", "svg")  # matplotlib raises for a formula that is none
-    assert r" _\$\frac\$" in texts(drawn[0])
+    assert r" _\$\frac\$\x1b" in texts(drawn[0])
 
 
 def test_mistakes_cost_a_line(store, tmp_path):

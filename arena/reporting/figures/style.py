@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from arena.files import write_atomically
 from arena.geometry.norms import Norm
+from arena.reporting.text import visible
 
 RC: Any = {
     "svg.hashsalt": "arena",  # else identifiers are random
@@ -39,7 +40,7 @@ def look(index: int) -> dict[str, Any]:
 
 def plain(name: str) -> str:
     """A name of a plugin, safe from what matplotlib makes of dollars and of a leading underscore."""
-    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
+    return (" " if name.startswith("_") else "") + visible(name).replace("$", r"\$")
 
 
 def say(ax: Axes, text: str) -> None:
