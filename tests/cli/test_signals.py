@@ -71,3 +71,19 @@ def test_a_second_signal_waits_for_no_import(tmp_path):
     assert process.stdout.readline() == "half\n"  # the first one waited
     code, err = stopped(process)
     assert code == 130 and err.endswith(STOPPED)
+
+
+def test_a_signal_before_the_command_line_is_imported_waits_for_it():
+    script = """
+        import os, signal, sys
+        from arena.__main__ import main
+        class Impatient:
+            def find_spec(self, name, path=None, target=None):
+                if name == "arena.cli":
+                    os.kill(os.getpid(), signal.SIGTERM)
+        sys.meta_path.insert(0, Impatient())
+        sys.argv = ["arena", "--help"]
+        main()
+    """
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (143, "", STOPPED)
