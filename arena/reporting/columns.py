@@ -162,7 +162,8 @@ def _table(rows: Sequence[LeaderboardRow], console: Console) -> str:
                 table.add_section()
                 table.add_row(Text(style.name(defense), style="bold"))
             for row in members:
-                table.title = f"{NORM_NAMES[row.norm]}, accuracy at {row.epsilon:g}"
+                table.title = NORM_NAMES[row.norm]
+                table.title += "" if row.epsilon is None else f", accuracy at {row.epsilon:g}"
                 label = style.name(defense) if lines_only else f" {style.name(row.attack)}"
                 weight = "bold" if row.attack == ALL and not lines_only else None
                 table.add_row(Text(label), *_cells(columns, row, style), style=weight)

@@ -39,8 +39,8 @@ def median_progress(progress: Sequence[Sequence[Sequence[float]]], queries: np.n
     return np.median(distances, axis=0)
 
 
-def chart_width(distances: np.ndarray, epsilon: float) -> float:
-    """Up to which distance to draw: nearly all that is finite, but 1.25 to 4 thresholds."""
+def chart_width(distances: np.ndarray, epsilon: float | None) -> float:
+    """Up to which distance to draw: nearly all that is finite, but 1.25 to 4 thresholds where there is one."""
     finite = distances[np.isfinite(distances)]
     widest = float(np.quantile(finite, 0.98, method="higher")) if len(finite) else 0.0
-    return float(np.clip(widest, 1.25 * epsilon, 4 * epsilon))
+    return (widest or 1.0) if epsilon is None else float(np.clip(widest, 1.25 * epsilon, 4 * epsilon))

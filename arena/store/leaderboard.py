@@ -45,12 +45,12 @@ class Rank:
     """One attack among those of its norm against one defense.
 
     `optimality`: see `ranking.optimality`; None also where nothing was found. `unique`: the samples that it alone
-    brings within epsilon. The medians are of what a sample took, forward and gradient queries together; None without
-    any.
+    brings within epsilon, None without one. The medians are of what a sample took, forward and gradient queries
+    together; None without any.
     """
 
     optimality: float | None
-    unique: int
+    unique: int | None
     median_queries: float | None
     median_seconds: float | None
 
@@ -60,7 +60,8 @@ class LeaderboardRow:
     """One attack, or the minimum over all of a norm, against one defense.
 
     Shares are in [0, 1], over the `samples` with a result; None where there is none. `errors` counts rows without
-    one. `accuracy` is the share of samples whose distance is > `epsilon`, `median_distance` may be infinite.
+    one. `accuracy` is the share of samples whose distance is > `epsilon`, None where the norm
+    has no threshold; `median_distance` may be infinite.
     `unstable` counts the samples without an adversarial that holds but with one that fooled the defense at first.
     `fragile` counts the samples whose closest adversarial vanishes once the defense's inference converges; where a
     solid one is equally close, it is not counted.
@@ -75,7 +76,7 @@ class LeaderboardRow:
     errors: int
     clean_accuracy: float | None
     median_distance: float | None
-    epsilon: float
+    epsilon: float | None
     accuracy: float | None
     fingerprint: str
     fragile: int = 0
@@ -112,7 +113,7 @@ def rows(
     for (defense, norm_of_row), by_attack in _evidence(connection, norm, cross_norm, attacks).items():
         merged = {attack: _merge(parts) for attack, parts in by_attack.items()}
         best = _merge(list(merged.values()))
-        bounded, epsilon = bounds[defense.id, norm_of_row], epsilons[norm_of_row]
+        bounded, epsilon = bounds[defense.id, norm_of_row], epsilons.get(norm_of_row)
         ranks = _ranks(connection, merged, best, epsilon) if by == "attack" else {}
         board += [
             LeaderboardRow(
@@ -204,25 +205,27 @@ def _merge(parts: list[_Distances]) -> _Distances:
 
 
 def _ranks(
-    connection: Connection, merged: Mapping[str, _Distances], best: _Distances, epsilon: float
+    connection: Connection, merged: Mapping[str, _Distances], best: _Distances, epsilon: float | None
 ) -> dict[str, Rank]:
     """Each attack, ranked on the samples that it was played on."""
-    within = {name: of.samples[(of.distances > 0) & (of.distances <= epsilon)] for name, of in merged.items()}
-    unique = ranking.unique(within)
+    unique: Mapping[str, int] = {}
+    if epsilon is not None:
+        within = {name: of.samples[(of.distances > 0) & (of.distances <= epsilon)] for name, of in merged.items()}
+        unique = ranking.unique(within)
     ranks = {}
     for name, of in merged.items():
         optimality = ranking.optimality(of.distances, best.distances[np.searchsorted(best.samples, of.samples)])
-        ranks[name] = Rank(optimality, unique[name], *ranking.median_costs(connection, of.matches))
+        ranks[name] = Rank(optimality, unique.get(name), *ranking.median_costs(connection, of.matches))
     return ranks
 
 
-def _statistics(distances: np.ndarray, epsilon: float) -> dict[str, Any]:
+def _statistics(distances: np.ndarray, epsilon: float | None) -> dict[str, Any]:
     if not len(distances):
         return {"clean_accuracy": None, "median_distance": None, "accuracy": None}
     return {
         "clean_accuracy": float(np.mean(distances > 0)),
         "median_distance": float(np.median(distances)),
-        "accuracy": float(np.mean(distances > epsilon)),
+        "accuracy": None if epsilon is None else float(np.mean(distances > epsilon)),
     }
 
 
@@ -255,9 +258,9 @@ def _pairs(connection: Connection, query: Select[Any]) -> list[tuple[Any, Any]]:
 
 def _strength(row: LeaderboardRow) -> tuple[float, float]:
     """Orders attacks: the strongest first, those without any result last."""
-    if row.median_distance is None or row.accuracy is None:
+    if row.median_distance is None:
         return math.inf, math.inf
-    return row.median_distance, row.accuracy
+    return row.median_distance, row.accuracy or 0
 
 
 def _optimality(row: LeaderboardRow) -> float:

@@ -240,6 +240,15 @@ def test_a_chart_holds_the_shares_beyond_each_distance(distances):
     assert all(0 <= chart.x(tick) < 1.0001 for tick in chart.ticks())
 
 
+def test_a_norm_without_a_threshold_has_a_chart(played, tmp_path):
+    with played.writing() as connection:
+        connection.execute(schema.threshold.delete().where(schema.threshold.c.norm == "l2"))
+    page = page_of(played, tmp_path)
+    l2, linf = json.loads(page.scripts["curves-data"])
+    assert (l2["threshold"], l2["epsilon"], linf["threshold"]) == (False, 1.5, True)  # half of 3
+    assert "cnn boundary (3) 5 80.0% 2 1" in page.text
+
+
 def test_the_command(played, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = CliRunner().invoke(cli, ["report", "--db", "arena.db", "--out", "deep/page.html"], catch_exceptions=False)

@@ -14,6 +14,7 @@ from stores import MNIST, attack, defense, open_match, record
 from arena.errors import UserError
 from arena.geometry.norms import NORMS
 from arena.interface.results import Status
+from arena.reporting.columns import render
 from arena.store import schema
 from arena.store.engine import reading, writing
 from arena.store.leaderboard import Bracket
@@ -197,6 +198,15 @@ def test_thresholds_come_from_the_table_or_the_caller(store):
         (row["defense"], row["attack"]): row["accuracy"] for row in view(store, "leaderboard") if row["norm"] == "l2"
     }
     assert in_view == at_half
+
+
+def test_a_norm_without_a_threshold_has_distances_but_no_accuracy(store):
+    with writing(store._engine) as connection:
+        connection.execute(text("DELETE FROM threshold WHERE norm = 'l2'"))
+    rows = store.leaderboard("l2", by="attack")
+    assert {(row.defense, row.attack): row.median_distance for row in rows}["cnn", "fgm"] == 0.5
+    assert {(row.epsilon, row.accuracy, row.rank.unique) for row in rows} == {(None, None, None)}
+    assert "acc" not in render(rows, "table") and "acc" not in render(rows, "markdown")
 
 
 def test_lower_bounds_are_averaged_by_defense_and_norm(store):

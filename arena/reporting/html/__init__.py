@@ -33,7 +33,7 @@ class Board:
     """The leaderboard of one norm: every defense against all attacks, and every match."""
 
     norm: Norm
-    epsilon: float
+    epsilon: float | None
     columns: list[Column]
     defenses: list[LeaderboardRow]
     matches: list[LeaderboardRow]

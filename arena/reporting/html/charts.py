@@ -34,10 +34,14 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """The curves of one norm over `points` distances: multiples of epsilon / 60, from 0."""
+    """The curves of one norm over `points` distances: multiples of epsilon / 60, from 0.
+
+    `epsilon` is the threshold of the norm, or where it has none (`threshold` is False) half of the width.
+    """
 
     norm: Norm
     epsilon: float
+    threshold: bool
     points: int
     curves: list[Curve]
     points_per_epsilon: int = POINTS_PER_EPSILON
@@ -60,8 +64,8 @@ class Chart:
         return f"M0 {height * (1 - accuracies[0]):.1f}{''.join(corners)}"
 
 
-def read_charts(distances: Distances, bounds: Distances, epsilons: Mapping[Norm, float]) -> list[Chart]:
-    """One chart for every norm that was played; `epsilons`: the threshold of each norm."""
+def read_charts(distances: Distances, bounds: Distances, epsilons: Mapping[Norm, float | None]) -> list[Chart]:
+    """One chart for every norm that was played; `epsilons`: the threshold of each norm that has one."""
     return [
         _chart(norm, epsilons[norm], {defense: of for (defense, own), of in distances.items() if own == norm}, bounds)
         for norm in NORMS
@@ -69,8 +73,9 @@ def read_charts(distances: Distances, bounds: Distances, epsilons: Mapping[Norm,
     ]
 
 
-def _chart(norm: Norm, epsilon: float, distances: Mapping[str, np.ndarray], bounds: Distances) -> Chart:
-    width = chart_width(np.concatenate(list(distances.values())), epsilon)
+def _chart(norm: Norm, threshold: float | None, distances: Mapping[str, np.ndarray], bounds: Distances) -> Chart:
+    width = chart_width(np.concatenate(list(distances.values())), threshold)
+    epsilon = threshold or width / 2
     points = int(np.ceil(width / epsilon * POINTS_PER_EPSILON)) + 1
     grid = np.arange(points) * epsilon / POINTS_PER_EPSILON
     curves = []
@@ -79,7 +84,7 @@ def _chart(norm: Norm, epsilon: float, distances: Mapping[str, np.ndarray], boun
         certified = _on_grid(bound, grid) if len(bound) else None
         found = distances[defense]
         curves.append(Curve(defense, len(found), _on_grid(found, grid), len(bound), certified))
-    return Chart(norm, epsilon, points, curves)
+    return Chart(norm, epsilon, threshold is not None, points, curves)
 
 
 def _on_grid(distances: np.ndarray, grid: np.ndarray) -> list[float]:
