@@ -88,7 +88,7 @@ def _compute(
     with console.status(f"{name}: loading"):
         defense = load_defense(name, weights=section.weights, device=config.run.device, **section.own)
         x, y = load_data(played.dataset, played.split)
-        defense_id = store.defense_id(defense.identity)
+        defense_id = store.register_defense(defense.identity)
     samples = min(section.samples or played.samples, played.samples)
     if samples > len(x):
         raise UserError(f"samples = {samples}: the {played.split} split of {played.dataset} has {len(x)}")
@@ -121,6 +121,7 @@ def _complete(store: Store, series: Series, defense: Defense, x: Tensor, y: Tens
             values = compute(defense, x[batch], y[batch], series.norm, seed=series.seed).value
             new = dict(zip(batch, values.tolist(), strict=True))
             bound_rows.append(store, series, new)
+            store.make_current(series.defense_id)
             known |= new
             progress.advance(bar, len(batch))
     return [known[sample] for sample in range(len(x))]

@@ -81,7 +81,7 @@ def _ascend(config: Config, store: Store, name: str, estimated: bool, steps: int
     with console.status(f"{name}: loading"):
         defense = load_defense(name, weights=section.weights, device=config.run.device, **section.own)
         gradient = distal.gradient_source(defense, estimated)
-        defense_id = store.defense_id(defense.identity)
+        defense_id = store.register_defense(defense.identity)
         settled = distal_rows.settled(store, defense_id, gradient, seed, steps)
         missing = [label for label in range(distal.count_classes(defense)) if label not in settled]
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("at most"), TimeRemainingColumn()
@@ -97,6 +97,7 @@ def _ascend(config: Config, store: Store, name: str, estimated: bool, steps: int
         )
         for left, ended in enumerate(ascents, 1 - len(missing)):
             distal_rows.append(store, defense_id, ended)
+            store.make_current(defense_id)
             progress.update(bar, description=f"{name}: {-left} classes")
 
 

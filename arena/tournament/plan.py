@@ -45,6 +45,7 @@ class Plan:
     lineup: Lineup
     units: list[Unit] = field(default_factory=list)
     settled: int = 0
+    identities: dict[int, tuple[int, int]] = field(default_factory=dict)  # defense and tournament of each match
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def gather(workers: Workers) -> Lineup:
 def plan(config: Config, store: Store, lineup: Lineup) -> Plan:
     """Find everything that the configuration asks for and the store does not have."""
     result = Plan(lineup)
-    tournament_id = store.tournament_id(_conditions(config, lineup.field))
+    tournament_id = store.register_tournament(_conditions(config, lineup.field))
     for defense in lineup.defenses.values():
         for attack in lineup.attacks.values():
             if (defense.name, attack.name) in lineup.field.pairs:
@@ -97,6 +98,7 @@ def play(plan: Plan, store: Store, workers: Workers) -> Iterator[Played]:
             records, error = _result(future, unit)
             records = records or _error_records(unit, plan.lineup.field.labels, _last_line(error or ""))
             store.append(unit.match_id, records, error)
+            store.make_current(*plan.identities[unit.match_id])
             units_left[unit.match_id] -= 1
             if not units_left[unit.match_id]:
                 store.finish(unit.match_id)
@@ -119,9 +121,10 @@ def _plan_match(
     config: Config, store: Store, result: Plan, tournament_id: int, defense: Identity, attack: Identity
 ) -> None:
     section, tournament = config.for_match(defense.name, attack.name), config.tournament
-    defense_id, attack_id = store.defense_id(defense), store.attack_id(attack)
+    defense_id, attack_id = store.register_defense(defense), store.register_attack(attack)
     assert attack.norm is not None  # it is an attack's identity
-    match_id = store.match_id(tournament_id, defense_id, attack_id, attack.norm, section.budget)
+    match_id = store.register_match(tournament_id, defense_id, attack_id, attack.norm, section.budget)
+    result.identities[match_id] = defense_id, tournament_id
     settled = store.settled(match_id)
     foreign = any(plugin.package != "arena-robustness" for plugin in (defense, attack))
     units = []
@@ -135,6 +138,7 @@ def _plan_match(
             units.append(Unit(defense.name, attack.name, match_id, samples, seed, section.budget, timeout, foreign))
     if not units:
         store.finish(match_id)  # a kill can come between the last unit and this
+        store.make_current(defense_id, tournament_id)
     result.units += units
 
 

@@ -148,9 +148,10 @@ def test_rows_come_back_as_they_were_and_a_longer_ascent_replaces_a_shorter(tmp_
     image = np.random.default_rng(0).random((1, 28, 28), dtype=np.float32)
     short = Distal(3, "exact", 0, Status.NOT_FOUND, 0.25, 50, 52, 50, 1.5, image)
     with closing(open_store(str(tmp_path / "a.db"))) as store:
-        old, new = store.defense_id(identity(weights="old")), store.defense_id(identity(weights="new"))
+        old, new = store.register_defense(identity(weights="old")), store.register_defense(identity(weights="new"))
         distal_rows.append(store, old, Distal(1, "exact", 0, Status.FOUND, 0.95, 5, 7, 5, 0.1, image))
         distal_rows.append(store, new, short)
+        store.make_current(new)
         assert distal_rows.settled(store, new, "exact", 0, steps=50) == {3}
         assert distal_rows.settled(store, new, "exact", 0, steps=51) == set()
         assert distal_rows.settled(store, new, "estimated", 0, steps=50) == set()

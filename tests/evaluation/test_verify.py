@@ -26,10 +26,10 @@ def played(tmp_path_factory, mnist):
     samples = [*range(SAMPLES - 1), wrong]
     with closing(open_store(str(file))) as store:
         conditions = {"dataset": "mnist", "split": "test", "data_hash": data_hash("mnist", "test")}
-        match_id = store.match_id(
-            store.tournament_id(conditions),
-            store.defense_id(defense.identity),
-            store.attack_id(attack.identity),
+        match_id = store.register_match(
+            store.register_tournament(conditions),
+            store.register_defense(defense.identity),
+            store.register_attack(attack.identity),
             "linf",
             None,
         )
