@@ -78,7 +78,7 @@ def test_nothing_imports_the_commands_or_a_plugin(package):
 
 
 def test_what_is_measured_does_not_depend_on_where_it_is_kept_or_shown():
-    before = {"interface", "geometry", "target", "toolbox", "data", "kernels", "models", "plugins"}
+    before = {"interface", "geometry", "target", "toolbox", "evaluation", "data", "kernels", "models", "plugins"}
     after = {"tournament", "store", "reporting"}
     assert {(name, other) for name in before for other in BY_PACKAGE[name] & after} == set()
 

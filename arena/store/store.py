@@ -9,11 +9,23 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, Table, and_, bindparam, delete, exists, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    select,
+    update,
+)
 
 from arena.errors import UserError
 from arena.geometry.norms import Norm
-from arena.interface.results import Identity, Record, Status
+from arena.interface.results import Evidence, Identity, Record, Status
 from arena.store import identities, leaderboard, schema
 from arena.store.blobs import pack, unpack
 from arena.store.engine import database_name, insert_new, open_engine, reading, storable, writing
@@ -40,30 +52,6 @@ def open_store(url: str = "sqlite:///arena.db", create: bool = True) -> Store:
         engine.dispose()
         raise
     return Store(engine)
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """A row that counts against a defense, with all that is needed to check it again.
-
-    `conditions` are those of its tournament; `adversarial` is float32 [1, 28, 28], or None where the clean image
-    itself is misclassified.
-    """
-
-    match_id: int
-    conditions: dict[str, Any]
-    defense: Identity
-    attack: str
-    norm: Norm
-    sample: int
-    label: int
-    adversarial_label: int | None
-    status: Status
-    distance: float | None
-    l0: float | None
-    l2: float | None
-    linf: float | None
-    adversarial: np.ndarray | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +262,13 @@ class Store:
         with reading(self._engine) as connection:
             return leaderboard.rows(connection, norm, by, cross_norm, thresholds, attacks, curves)
 
+    def evidence_counts(self) -> dict[int, int]:
+        """How many rows of each match `evidence` yields, by its id."""
+        result = schema.result.c
+        query = select(result.match_id, func.count()).where(_counts_against()).group_by(result.match_id)
+        with reading(self._engine) as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
     def evidence(self) -> Iterator[Evidence]:
         """Every adversarial and every misclassified sample, match by match, those of superseded defenses included.
 
@@ -287,7 +282,7 @@ class Store:
         )
         result = schema.result.c
         of_row = [result[field.name] for field in fields(Evidence) if field.name in _COLUMNS]
-        kept = select(*of_row).where(result.status.in_([Status.FOUND, Status.MISCLASSIFIED]))
+        kept = select(*of_row).where(_counts_against())
         with reading(self._engine) as connection:
             for match in connection.execute(matches).all():
                 conditions, defense = json.loads(match.conditions), _defense(connection, match.defense_id)
@@ -297,6 +292,10 @@ class Store:
                     blob = row["adversarial"]
                     image = None if blob is None else stored_image(match.id, row["sample"], blob)
                     yield Evidence(*shared, **{**row, "status": Status(row["status"]), "adversarial": image})
+
+
+def _counts_against() -> ColumnElement[bool]:
+    return schema.result.c.status.in_([Status.FOUND, Status.MISCLASSIFIED])
 
 
 def _append(connection: Connection, match_id: int, records: Sequence[Record], error: str | None) -> None:
