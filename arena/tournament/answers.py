@@ -194,7 +194,7 @@ def _means_something(row: Record) -> bool:
     if row.status == Status.FOUND:
         measured = all(value is not None and 0 <= value < math.inf for value in distances.values())
         return measured and row.adversarial is not None
-    expected = {Status.MISCLASSIFIED: 0.0, Status.NOT_FOUND: math.inf, Status.REJECTED: math.inf}
+    expected = {"misclassified": 0.0, "not_found": math.inf, "rejected": math.inf, "unstable": None}
     return row.status in expected and row.distance == expected[row.status]
 
 
