@@ -10,7 +10,9 @@ EXITS = "exits-when-asked"
 def folder(hostile_plugins, tmp_path_factory):
     """A folder whose store has rows of the defense, made before it began to exit."""
     folder = tmp_path_factory.mktemp("dying")
-    (folder / "arena.toml").write_text(f"[tournament]\nsamples = 4\ndefenses = ['cnn', '{EXITS}']\nattacks = ['fgsm']\n")
+    (folder / "arena.toml").write_text(
+        f"[tournament]\nsamples = 4\ndefenses = ['cnn', '{EXITS}']\nattacks = ['fgsm']\n"
+    )
     played = arena("run", "--quiet", plugins=hostile_plugins, cwd=folder)
     assert played.returncode == 0, played.stderr
     (folder / "exit-now").touch()

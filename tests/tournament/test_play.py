@@ -159,7 +159,9 @@ def test_an_answer_that_was_not_asked_for_is_a_failed_job(store, changes):
     assert {row["status"] for row in store.results()} == {"error"}
 
 
-@pytest.mark.parametrize("value", [None, [], {"rows": []}, {"rows": None, "seconds": 1.0}, {"rows": [], "seconds": "1"}])
+@pytest.mark.parametrize(
+    "value", [None, [], {"rows": []}, {"rows": None, "seconds": 1.0}, {"rows": [], "seconds": "1"}]
+)
 def test_what_is_no_answer_is_a_failed_job(store, value):
     executor = Honest()
     executor.answer = lambda _: Answer(value)
