@@ -14,7 +14,7 @@ from stores import defense as identity
 
 from arena.cli import cli
 from arena.errors import UserError
-from arena.evaluation.distal import CONFIDENCE, ascend, log_odds
+from arena.evaluation.distal import CONFIDENCE, STEPS, ascend, log_odds
 from arena.interface.calibration import Calibration, confidence
 from arena.interface.contracts import Defense
 from arena.interface.results import Distal, Status
@@ -198,6 +198,11 @@ def test_a_defense_that_cannot_be_asked_does_not_keep_the_others_from_it(arena, 
     outcome, rows = arena("--defense", "madry", "--defense", "cnn", "--steps", "1")
     assert outcome.return_value == 1 and rows.keys() == {"cnn"}
     assert outcome.stderr.splitlines()[-1].startswith("failed: madry: defense madry has no calibrated confidence")
+
+
+def test_the_command_takes_as_many_steps_as_the_function():
+    (steps,) = [option.default for option in cli.commands["distal"].params if option.name == "steps"]
+    assert steps == STEPS
 
 
 def test_an_unknown_defense_is_an_error_before_anything_is_asked(arena):
