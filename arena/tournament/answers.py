@@ -13,7 +13,7 @@ import numpy as np
 
 from arena.geometry.norms import Norm
 from arena.interface.results import Distal, Identity, Record, Status, Verification
-from arena.tournament.jobs import BoundJob, DistalJob, MatchJob, VerifyJob
+from arena.tournament.jobs import BoundJob, DistalJob, IdentifyJob, MatchJob, VerifyJob
 
 T = TypeVar("T")
 
@@ -114,9 +114,13 @@ def roster(value: Any) -> Roster:
     return _row(Roster, value)
 
 
-def identified(value: Any) -> Identified:
-    """Who a plugin is."""
-    return _row(Identified, value)
+def identified(job: IdentifyJob, value: Any) -> Identified:
+    """Who the plugin is that was asked for."""
+    found = _row(Identified, value)
+    identity = found.identity
+    if identity.name != job.name or (identity.norm is None) != (job.kind == "defense"):
+        raise WrongAnswer(f"it is about {identity.name}, norm {identity.norm}")
+    return found
 
 
 def rows_and_seconds(value: Any) -> tuple[Any, float]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from arena.errors import UserError
 from arena.interface.results import Identity
@@ -12,8 +11,6 @@ from arena.tournament import answers
 from arena.tournament.answers import Identified, Roster, WrongAnswer
 from arena.tournament.executors import Answer, Executor, Failure
 from arena.tournament.jobs import IdentifyJob, Purpose, RosterJob
-
-T = TypeVar("T")
 
 SETUP_TIMEOUT = 900.0  # seconds to load a plugin, the dataset, or to fetch it
 OWN_PACKAGE = "arena-robustness"
@@ -47,7 +44,10 @@ def gather(executor: Executor, purpose: Purpose, estimated: bool = False) -> Con
     plugin that fails to load is a failure of its own.
     """
     who_plays = RosterJob(SETUP_TIMEOUT, foreign=False, purpose=purpose)
-    roster = _checked(answers.roster, executor.submit(who_plays).result(), who_plays.label)
+    try:
+        roster = answers.roster(_value(executor.submit(who_plays).result()))
+    except WrongAnswer as failure:
+        raise UserError(f"{who_plays.label} cannot be gathered: {failure}") from None
     found = Contestants(roster)
     defenses = [name for name in roster.defenses if purpose != "bound" or name in roster.with_prototypes]
     jobs = [
@@ -57,11 +57,11 @@ def gather(executor: Executor, purpose: Purpose, estimated: bool = False) -> Con
     for name, package in roster.attacks.items():
         jobs.append(IdentifyJob(SETUP_TIMEOUT, is_foreign(package), "attack", name, purpose))
     for job, future in [(job, executor.submit(job)) for job in jobs]:
-        outcome = future.result()
-        if isinstance(outcome, Failure) and not outcome.usage:
-            found.failures.append(Failed(job.name, f"cannot be loaded: {outcome.reason}"))
+        try:
+            identified = answers.identified(job, _value(future.result()))
+        except WrongAnswer as failure:
+            found.failures.append(Failed(job.name, f"cannot be loaded: {failure}"))
             continue
-        identified = _checked(answers.identified, outcome, job.label)
         if identified.unfit is not None:
             found.failures.append(Failed(job.name, identified.unfit))
         else:
@@ -79,10 +79,8 @@ def identities(identified: dict[str, Identified]) -> dict[str, Identity]:
     return {name: one.identity for name, one in identified.items()}
 
 
-def _checked(check: Callable[[Any], T], outcome: Answer | Failure, what: str) -> T:
-    if isinstance(outcome, Failure):
-        raise UserError(outcome.reason if outcome.usage else f"{what}: {outcome.reason}")
-    try:
-        return check(outcome.value)
-    except WrongAnswer as failure:
-        raise UserError(f"{what}: the answer is not what was asked for: {failure}") from None
+def _value(outcome: Answer | Failure) -> Any:
+    """What was answered. Raises UserError for names and settings that cannot be had, WrongAnswer if there is none."""
+    if isinstance(outcome, Answer):
+        return outcome.value
+    raise UserError(outcome.reason) if outcome.usage else WrongAnswer(outcome.reason)

@@ -17,7 +17,7 @@ from arena.tournament import answers, worker
 from arena.tournament.answers import Identified, Roster
 from arena.tournament.config import Config
 from arena.tournament.executors import Answer, Failure
-from arena.tournament.jobs import MatchJob
+from arena.tournament.jobs import IdentifyJob, MatchJob
 from arena.tournament.plan import plan_matches
 from arena.tournament.play import play
 from arena.tournament.roster import Contestants
@@ -174,8 +174,12 @@ def test_rows_survive_the_journey():
     back = answers.records(job, LABELS, [answers.plain(row) for row in rows])
     for row, other in zip(rows, back, strict=True):
         assert answers.plain(row) == answers.plain(other) and isinstance(other.status, Status)
-    for whole, check in ((contestants().roster, answers.roster), (Identified(defense()), answers.identified)):
-        assert check(answers.plain(whole)) == whole
+    roster, identified = contestants().roster, Identified(defense(), bounds=(("joint", "l2"),))
+    assert answers.roster(answers.plain(roster)) == roster
+    job = IdentifyJob(1.0, False, "defense", "cnn", "bound")
+    assert answers.identified(job, answers.plain(identified)) == identified
+    with pytest.raises(answers.WrongAnswer, match="it is about abs"):
+        answers.identified(job, answers.plain(Identified(defense("abs"))))
 
 
 @pytest.mark.parametrize("changed", ["defense_fingerprint", "attack_fingerprint"])
