@@ -60,7 +60,7 @@ def fill(file: Path, samples: int) -> int:
     store, engine = open_store(url), create_engine(url)
     rng = np.random.default_rng(0)
     conditions = {"dataset": "random", "split": "test", "data_hash": "0", "seed": 0}
-    tournament_id = store.tournament_id(conditions)
+    tournament_id = store.register_tournament(conditions)
     for match_id in _matches(store, tournament_id):
         with engine.begin() as connection:
             connection.execute(insert(schema.result), _rows(rng, match_id, samples))
@@ -71,13 +71,14 @@ def fill(file: Path, samples: int) -> int:
 
 def _matches(store: Store, tournament_id: int) -> Iterator[int]:
     attacks = [
-        (store.attack_id(Identity(f"attack-{i}", f"attack {i}", "benchmark", "0", norm=norm, access="score")), norm)
-        for i, norm in enumerate(ATTACKS)
+        (store.register_attack(Identity(f"attack-{i}", f"attack {i}", "benchmark", "0", norm=of, access="score")), of)
+        for i, of in enumerate(ATTACKS)
     ]
     for i in range(DEFENSES):
-        defense_id = store.defense_id(Identity(f"defense-{i}", f"defense {i}", "benchmark", "0"))
+        defense_id = store.register_defense(Identity(f"defense-{i}", f"defense {i}", "benchmark", "0"))
+        store.make_current(defense_id, tournament_id)
         for attack_id, norm in attacks:
-            yield store.match_id(tournament_id, defense_id, attack_id, norm, None)
+            yield store.register_match(tournament_id, defense_id, attack_id, norm, None)
 
 
 def _rows(rng: np.random.Generator, match_id: int, samples: int) -> list[dict[str, Any]]:

@@ -48,7 +48,8 @@ def package_of(module: str, folder: Path) -> Path:
 def arena(*arguments: object, plugins: Path | str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own that sees the packages installed in `plugins`."""
     command = [sys.executable, "-c", "from arena.cli import main; main()", *map(str, arguments)]
-    env = os.environ | {"PYTHONPATH": str(plugins), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    path = os.pathsep.join(filter(None, [str(plugins), os.environ.get("PYTHONPATH")]))
+    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False)
 
 

@@ -36,7 +36,8 @@ def record(sample, status="found", distance=1.0, **fields):
 
 
 def open_match(store, defense=defense(), attack=attack(), budget=None, **conditions):  # noqa: B008 (frozen)
-    """Id of a match, all that it refers to stored too."""
-    tournament_id = store.tournament_id(MNIST | {"seed": 0} | conditions)
-    defense_id, attack_id = store.defense_id(defense), store.attack_id(attack)
-    return store.match_id(tournament_id, defense_id, attack_id, attack.norm, budget)
+    """Id of a match, all that it refers to stored too and current."""
+    tournament_id = store.register_tournament(MNIST | {"seed": 0} | conditions)
+    defense_id, attack_id = store.register_defense(defense), store.register_attack(attack)
+    store.make_current(defense_id, tournament_id)
+    return store.register_match(tournament_id, defense_id, attack_id, attack.norm, budget)

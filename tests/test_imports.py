@@ -78,7 +78,7 @@ def test_nothing_imports_the_commands_or_a_plugin(package):
 
 
 def test_what_is_measured_does_not_depend_on_where_it_is_kept_or_shown():
-    before = {"interface", "geometry", "target", "toolbox", "data", "kernels", "models", "plugins"}
+    before = {"interface", "geometry", "target", "toolbox", "evaluation", "data", "kernels", "models", "plugins"}
     after = {"tournament", "store", "reporting"}
     assert {(name, other) for name in before for other in BY_PACKAGE[name] & after} == set()
 
@@ -86,3 +86,16 @@ def test_what_is_measured_does_not_depend_on_where_it_is_kept_or_shown():
 def test_what_is_kept_and_shown_does_not_depend_on_how_it_was_played():
     played = {"target", "evaluation", "tournament", "plugins"}
     assert {(name, other) for name in ("store", "reporting") for other in BY_PACKAGE[name] & played} == set()
+
+
+@pytest.mark.parametrize("command", ["run", "bounds", "distal", "verify"])
+def test_only_workers_can_load_plugins(command):
+    """The coordinator never imports what loads them; the worker does, in a process of its own."""
+    reached, waiting = set(), [f"cli.{command}"]
+    while waiting:
+        module = waiting.pop()
+        if module not in reached and module != "tournament.worker":
+            reached.add(module)
+            waiting += BY_MODULE[module]
+    assert "tournament.plan" in reached
+    assert not reached & {"interface.registry", "interface.contracts"}

@@ -28,11 +28,13 @@ def folder(tmp_path_factory, mnist):
     x, y = (part[:4] for part in mnist)
     with closing(open_store(str(folder / "arena.db"))) as store:
         conditions = {"dataset": "mnist", "split": "test", "data_hash": data_hash("mnist", "test")}
-        tournament = store.tournament_id(conditions)
+        tournament = store.register_tournament(conditions)
         for defense in (arena.load_defense("cnn"), arena.load_defense("binary-cnn")):
             for attack in (arena.load_attack("deepfool-l2"), arena.load_attack("fgsm")):
-                ids = store.defense_id(defense.identity), store.attack_id(attack.identity)
-                store.append(store.match_id(tournament, *ids, attack.norm, None), arena.play(defense, attack, x, y))
+                ids = store.register_defense(defense.identity), store.register_attack(attack.identity)
+                match = store.register_match(tournament, *ids, attack.norm, None)
+                store.append(match, arena.play(defense, attack, x, y))
+                store.make_current(ids[0], tournament)
             series = bound_rows.Series(ids[0], conditions["data_hash"], "l2", "joint", 0)
             bound_rows.append(store, series, dict.fromkeys(range(4), 0.0))
     return folder

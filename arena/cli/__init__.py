@@ -17,8 +17,10 @@ from arena.cli.doctor import doctor
 from arena.cli.figures import figures
 from arena.cli.leaderboard import leaderboard
 from arena.cli.report import report
+from arena.cli.run import run
 from arena.cli.table1 import table1
 from arena.cli.train import import_, train
+from arena.cli.verify import verify
 from arena.environment import default_db, wants_traceback
 from arena.errors import UserError
 
@@ -27,52 +29,6 @@ from arena.errors import UserError
 @click.version_option(package_name="arena-robustness", prog_name="arena")
 def cli() -> None:
     """How robust is this classifier, sample by sample?"""
-
-
-@cli.command()
-@click.argument("config", required=False, type=click.Path(path_type=Path))
-@click.option("--preset", metavar="NAME", help="A [preset.NAME] of the settings file: quick, paper.")
-@click.option("--samples", type=int, help="Play the first so many samples.")
-@click.option("--defense", "defenses", multiple=True, metavar="NAME", help="Only this defense (repeatable).")
-@click.option("--attack", "attacks", multiple=True, metavar="NAME", help="Only this attack (repeatable).")
-@options.db
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]))
-@click.option("--workers", type=int, help="Worker processes; default: one a core.")
-@click.option("--seed", type=int)
-@click.option("--quiet", is_flag=True, help="Print failures only.")
-def run(
-    config: Path | None, preset: str | None, samples: int | None, seed: int | None, quiet: bool, **options: Any
-) -> int:
-    """Play what is missing in the store, then show the leaderboard.
-
-    Exit code 0: all played; 1: some units failed, they are listed; 2: bad usage or settings.
-    """
-    from arena.cli.run import run_tournament, say_preset
-    from arena.tournament.config import default_file, load_config
-
-    names = {kind: options[kind] or None for kind in ("defenses", "attacks")}
-    how = {key: options[key] for key in ("db", "device", "workers")}
-    file = config or default_file()
-    settings = load_config(file, preset, tournament={"samples": samples, "seed": seed, **names}, run=how)
-    if preset and not quiet:
-        say_preset(file, preset)
-    return run_tournament(settings, quiet)
-
-
-@cli.command()
-@options.db
-def verify(db: str | None) -> int:
-    """Check every adversarial and misclassified sample again, from its bytes. Exit code 1 if one does not hold."""
-    from arena.evaluation.verify import verify_store
-    from arena.store.store import open_store
-
-    with closing(open_store(db or default_db(), create=False)) as store:
-        report = verify_store(store)
-    for line in report.fragile + report.failures:
-        print(line)
-    beside = f", {len(report.fragile)} fragile ones below a bound" if report.fragile else ""
-    print(f"{report.checked} rows checked, {len(report.failures)} failures{beside}")
-    return 1 if report.failures else 0
 
 
 @cli.group(invoke_without_command=True)
@@ -106,7 +62,7 @@ def new_plugin(name: str) -> None:
     print(f"wrote {folder}; next: pip install -e {folder.name} && arena plugins check {name}")
 
 
-for command in (bounds, data, distal, doctor, figures, import_, leaderboard, report, table1, train):
+for command in (bounds, data, distal, doctor, figures, import_, leaderboard, report, run, table1, train, verify):
     cli.add_command(command)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from itertools import groupby
 from pathlib import Path
@@ -12,11 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from arena.interface.results import Distal
-    from arena.store.store import Store
-    from arena.tournament.config import Config
 
 
 @click.command()
@@ -30,74 +25,44 @@ if TYPE_CHECKING:
     show_default=True,
     help="The defense's own gradient, or differences of its scores: 1568 queries a step.",
 )
-@click.option("--steps", type=click.IntRange(min=1), help="The most that an ascent may take.")
+@click.option(
+    "--steps", type=click.IntRange(min=1), default=200, show_default=True, help="The most that an ascent may take."
+)
 @click.option("--seed", type=int, help="Of the noise; default: the tournament's.")
 @click.option("--db", metavar="URL", help="The store: an SQLAlchemy URL or the path of an SQLite file.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
 def distal(
-    config: Path | None, preset: str | None, defenses: tuple[str, ...], gradient: str, steps: int | None, **options: Any
+    config: Path | None, preset: str | None, defenses: tuple[str, ...], gradient: str, steps: int, **options: Any
 ) -> int:
     """Turn noise into images that each defense is 90 % sure of, class by class (paper, Figure 4).
 
     Ascends only for what the store does not have, then shows for how many classes it came to that. Exit code 0: every
-    defense was asked; 1: some could not be, they are listed; 2: bad usage or settings.
+    ascent ended; 1: some failed, they are listed; 2: bad usage or settings.
     """
     from rich.console import Console
 
-    from arena.interface.registry import registry
+    from arena.cli.progress import finish, follow, say_plan
     from arena.store import distals as distal_rows
     from arena.store.store import open_store
     from arena.tournament.config import load_config
+    from arena.tournament.executors.local import LocalExecutor, worker_count
+    from arena.tournament.plan import plan_distals
+    from arena.tournament.roster import gather
 
     chosen = {"defenses": defenses or None, "seed": options["seed"]}
     settings = load_config(config, preset, tournament=chosen, run={"db": options["db"]})
-    everyone = settings.tournament.defenses == "all"
-    names = registry().names("defense") if everyone else settings.tournament.defenses
-    for name in names:
-        registry().find("defense", name)  # an unknown one is an error before the first is asked
-    console, failures = Console(stderr=True), []
-    with closing(open_store(settings.run.db)) as store:
-        for name in names:
-            try:
-                _ascend(settings, store, name, gradient == "estimated", steps, console)
-            except Exception as failure:  # a plugin may raise anything
-                failures.append(f"failed: {name}: {' '.join(str(failure).split()) or type(failure).__name__}")
-        with store.reading() as connection:
-            ended = distal_rows.read(connection)
-    _show({name: ended[name] for name in names if name in ended})
-    for line in failures:
-        print(line, file=sys.stderr)
-    return 1 if failures else 0
-
-
-def _ascend(config: Config, store: Store, name: str, estimated: bool, steps: int | None, console: Console) -> None:
-    """Ascend for the classes that the store does not have, and commit each as it ends."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from arena.evaluation import distal
-    from arena.interface.registry import load_defense
-    from arena.store import distals as distal_rows
-
-    section, seed, steps = config.for_defense(name), config.tournament.seed, steps or distal.STEPS
-    with console.status(f"{name}: loading"):
-        defense = load_defense(name, weights=section.weights, device=config.run.device, **section.own)
-        gradient = distal.gradient_source(defense, estimated)
-        defense_id = store.defense_id(defense.identity)
-        settled = distal_rows.settled(store, defense_id, gradient, seed, steps)
-        missing = [label for label in range(distal.count_classes(defense)) if label not in settled]
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("at most"), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task(f"{name}: {len(missing)} classes", total=steps)
-        ascents = distal.ascend(
-            defense,
-            missing,
-            estimated=estimated,
-            steps=steps,
-            seed=seed,
-            watch=lambda step: progress.update(bar, completed=step),
-        )
-        for left, ended in enumerate(ascents, 1 - len(missing)):
-            distal_rows.append(store, defense_id, ended)
-            progress.update(bar, description=f"{name}: {-left} classes")
+    console = Console(stderr=True, quiet=options["quiet"])
+    with LocalExecutor(settings, worker_count(settings)) as executor:
+        with console.status("loading the defenses"):
+            contestants = gather(executor, "distal", estimated=gradient == "estimated")
+        with closing(open_store(settings.run.db)) as store:
+            plan = plan_distals(settings, store, contestants, steps)
+            say_plan(plan, "classes", store.name, console)
+            failures = contestants.failures + follow(plan, executor, console)
+            with store.reading() as connection:
+                ended = distal_rows.read(connection)
+    _show({name: ended[name] for name in contestants.roster.defenses if name in ended})
+    return finish(failures)
 
 
 def _show(ended: dict[str, list[Distal]]) -> None:

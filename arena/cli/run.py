@@ -1,86 +1,83 @@
-"""What `arena run` prints: progress with the time left, what failed, and the leaderboard."""
+"""`arena run`: plays what is missing, then shows the leaderboard."""
 
 from __future__ import annotations
 
-import sys
-from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+import click
 
-from arena.reporting.columns import render
-from arena.store.store import Store, open_store
-from arena.tournament import plan as tournament
-from arena.tournament.config import Config, describe_preset
-from arena.tournament.executors.local import Workers, worker_count
-from arena.tournament.plan import Failure, Plan
-from arena.tournament.worker import Unit
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
-def run_tournament(config: Config, quiet: bool) -> int:
-    """Play the configured tournament; returns the exit code: 0 all played, 1 some units failed."""
+@click.command()
+@click.argument("config", required=False, type=click.Path(path_type=Path))
+@click.option("--preset", metavar="NAME", help="A [preset.NAME] of the settings file: quick, paper.")
+@click.option("--samples", type=int, help="Play the first so many samples.")
+@click.option("--defense", "defenses", multiple=True, metavar="NAME", help="Only this defense (repeatable).")
+@click.option("--attack", "attacks", multiple=True, metavar="NAME", help="Only this attack (repeatable).")
+@click.option("--db", metavar="URL", help="The store: an SQLAlchemy URL or the path of an SQLite file.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]))
+@click.option("--workers", type=int, help="Worker processes; default: one a core.")
+@click.option("--seed", type=int)
+@click.option("--quiet", is_flag=True, help="Print failures only.")
+@click.option("-v", "--verbose", is_flag=True, help="Say all that the preset sets.")
+def run(
+    config: Path | None,
+    preset: str | None,
+    samples: int | None,
+    seed: int | None,
+    quiet: bool,
+    verbose: bool,
+    **options: Any,
+) -> int:
+    """Play what is missing in the store, then show the leaderboard.
+
+    Exit code 0: all played; 1: some jobs failed, they are listed; 2: bad usage or settings.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    from arena.cli.progress import finish, follow, say_plan
+    from arena.reporting.columns import render
+    from arena.store.store import open_store
+    from arena.tournament.config import default_file, load_config
+    from arena.tournament.executors.local import LocalExecutor, worker_count
+    from arena.tournament.plan import plan_matches
+    from arena.tournament.roster import gather
+
+    names = {kind: options[kind] or None for kind in ("defenses", "attacks")}
+    how = {key: options[key] for key in ("db", "device", "workers")}
+    file = config or default_file()
+    settings = load_config(file, preset, tournament={"samples": samples, "seed": seed, **names}, run=how)
     console = Console(stderr=True, quiet=quiet)
-    with Workers(config, worker_count(config)) as workers:
+    if preset:
+        _say_preset(file, preset, console, verbose)
+    with LocalExecutor(settings, worker_count(settings)) as executor:
         with console.status("loading the contestants"):
-            lineup = tournament.gather(workers)
-        for problem in lineup.field.problems:
-            console.print(f"[yellow]not loaded:[/yellow] {problem}", highlight=False)
-        with closing(open_store(config.run.db)) as store:
-            plan = tournament.plan(config, store, lineup)
-            left = f"{len(plan.units)} units to play"
-            console.print(f"{left}, {plan.settled} samples already settled in {config.run.db}", highlight=False)
-            failures = lineup.failures + _play(plan, store, workers, console)
+            contestants = gather(executor, "match")
+        for problem in contestants.roster.problems:
+            console.print(Text.assemble(("not loaded:", "yellow"), f" {problem}"))
+        with closing(open_store(settings.run.db)) as store:
+            plan = plan_matches(settings, store, contestants)
+            say_plan(plan, "samples", store.name, console)
+            failures = contestants.failures + follow(plan, executor, console)
             if not quiet:
                 print(render(store.leaderboard(), "table"))
-    for failure in failures:
-        print(f"failed: {failure.what}: {failure.reason}", file=sys.stderr)
-    return 1 if failures else 0
+    return finish(failures)
 
 
-def say_preset(file: Path, preset: str) -> None:
-    """Say how a preset differs from the settings that it is laid over."""
-    print(f"preset {preset} of {file}:", file=sys.stderr)
-    for line in describe_preset(file, preset):
-        print(f"  {line}", file=sys.stderr)
+def _say_preset(file: Path, preset: str, console: Console, verbose: bool) -> None:
+    """Say how a preset differs from the settings that it is laid over: in one line, or all of it."""
+    from rich.text import Text
 
+    from arena.tournament.config import describe_preset
 
-def _play(plan: Plan, store: Store, workers: Workers, console: Console) -> list[Failure]:
-    """Play the plan under a progress bar; returns the failures."""
-    failures = []
-    clock = _TimeLeft(plan.units, workers.count)
-    text = "{task.completed}/{task.total} {task.fields[left]}"
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn(text)
-    with Progress(*columns, console=console, transient=True, disable=console.quiet) as progress:
-        bar = progress.add_task("playing", total=len(plan.units), left="")
-        for played in tournament.play(plan, store, workers):
-            clock.over(played.unit, played.seconds)
-            if played.failure:
-                failures.append(played.failure)
-                console.print(f"[red]failed:[/red] {played.failure.what}: {played.failure.reason}", highlight=False)
-            progress.update(bar, advance=1, left=str(clock))
-    return failures
-
-
-class _TimeLeft:
-    """Estimates the time left from what each match has cost a sample so far; matches differ a thousandfold."""
-
-    def __init__(self, units: list[Unit], workers: int) -> None:
-        self._workers = workers
-        self._left: dict[int, int] = defaultdict(int)
-        self._spent: dict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])
-        for unit in units:
-            self._left[unit.match_id] += len(unit.samples)
-
-    def over(self, unit: Unit, seconds: float) -> None:
-        self._left[unit.match_id] -= len(unit.samples)
-        cost = self._spent[unit.match_id]
-        cost[0] += seconds
-        cost[1] += len(unit.samples)
-
-    def __str__(self) -> str:
-        rates = {match: seconds / samples for match, (seconds, samples) in self._spent.items()}
-        typical = sum(rates.values()) / len(rates)
-        seconds = sum(left * rates.get(match, typical) for match, left in self._left.items()) / self._workers
-        return f"about {seconds / 60:.0f} min left" if seconds > 120 else f"about {seconds:.0f} s left"
+    lines = describe_preset(file, preset)
+    head = f"preset {preset} of {file}"
+    if verbose:
+        console.print(Text("\n  ".join([f"{head}:", *lines])))
+    else:
+        console.print(Text(f"{head} sets {len(lines)} sections (-v shows them)"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -54,7 +54,6 @@ def ascend(
     steps: int = STEPS,
     step_size: float = STEP_SIZE,
     seed: int = 0,
-    watch: Callable[[int], None] = lambda step: None,
 ) -> Iterator[Distal]:
     """Ascend from uniform noise until the defense is 0.9 confident of each of `labels`; yields each as it ends.
 
@@ -63,7 +62,6 @@ def ascend(
     What decides is `Defense.confidence` (equation 4), asked once more about the image that is yielded.
 
     estimated: follow coordinate-wise differences of the scores, 1568 queries a step.
-    watch: called with the number of steps made so far, before each.
 
     Raises UserError as `gradient_source` does.
     """
@@ -78,7 +76,7 @@ def ascend(
     start = time.perf_counter()
     assert defense.calibration is not None  # gradient_source saw to it
     shorter = 1.0 if defense.binary_threshold is None else SHORTER
-    for row, step in _climb(target, x, y, defense.calibration, steps, step_size, shorter, watch):
+    for row, step in _climb(target, x, y, defense.calibration, steps, step_size, shorter):
         reached = float(defense.confidence(x[row : row + 1])[0, y[row]])
         yield Distal(
             label=int(y[row]),
@@ -117,14 +115,12 @@ def _climb(
     steps: int,
     step_size: float,
     shorter: float,
-    watch: Callable[[int], None],
 ) -> Iterator[tuple[int, int]]:
     """Moves the images x [B, 1, 28, 28] in place; yields a row, and the steps that it made, as it ends."""
     rows = torch.arange(len(y), device=y.device)
     length = torch.full_like(x[:, :1, :1, :1], step_size)
     before = length.new_full((len(y),), -torch.inf, dtype=torch.float64)
     for step in range(steps + 1):
-        watch(step)
         scores, images = _ask(target, x, rows)
         reached = confidence(scores.detach(), calibration).gather(1, y[rows, None])[:, 0] >= CONFIDENCE
         ended = reached if step < steps else torch.ones_like(reached)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
+
 from arena.geometry.norms import Norm
 
 
@@ -46,7 +48,7 @@ class Record:
     gradient_queries: int = 0
     best_query: int | None = None
     seconds: float = 0.0
-    adversarial: Any = None
+    adversarial: np.ndarray | None = None
     reason: str | None = None
     fragile: bool | None = None
     progress: list[list[float]] = field(default_factory=list)
@@ -83,4 +85,38 @@ class Distal:
     queries: int
     gradient_queries: int
     seconds: float
-    image: Any
+    image: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A row that counts against a defense, with all that is needed to check it again.
+
+    `conditions` are those of its tournament; `adversarial` is float32 [1, 28, 28], or None where the clean image
+    itself is misclassified.
+    """
+
+    match_id: int
+    conditions: dict[str, Any]
+    defense: Identity
+    attack: str
+    norm: Norm
+    sample: int
+    label: int
+    adversarial_label: int | None
+    status: Status
+    distance: float | None
+    l0: float | None
+    l2: float | None
+    linf: float | None
+    adversarial: np.ndarray | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """How many rows were checked, one line for each that does not hold, and one for each that is below a bound but
+    vanishes once the defense's inference converges: of that inference alone the bounds speak."""
+
+    checked: int
+    failures: list[str]
+    fragile: list[str]

@@ -35,7 +35,8 @@ def read(connection: Connection) -> dict[str, list[Distal]]:
 
     Raises UserError for a stored image that cannot be read.
     """
-    current = defense.c.last_used.in_(select(func.max(defense.c.last_used)).group_by(defense.c.name))
+    latest = select(func.max(defense.c.last_used)).where(defense.c.last_used > 0).group_by(defense.c.name)
+    current = defense.c.last_used.in_(latest)
     query = select(defense.c.name, distal).join_from(distal, defense).where(current)
     found: dict[str, list[Distal]] = {}
     for row in connection.execute(query.order_by(defense.c.name, distal.c.gradient, distal.c.label, distal.c.seed)):

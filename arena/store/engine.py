@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, func, make_url, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from arena.errors import UserError
@@ -69,6 +72,8 @@ def database_name(url: URL) -> str:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """One consistent snapshot, undisturbed by a writer."""
+    if engine.dialect.name == "postgresql":  # its default lets each statement see other commits
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")
     with explained(engine.url), engine.connect() as connection:
         yield connection
 
@@ -93,6 +98,28 @@ def explained(url: URL) -> Iterator[None]:
         if remedy is None:
             raise
         raise UserError(f"database {database_name(url)}: {remedy}") from failure
+
+
+def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert the rows, but for those whose key another program has written already: its rows stay."""
+    dialect: Any = {"sqlite": sqlite, "postgresql": postgresql}[connection.dialect.name]
+    connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows)
+
+
+def lock(connection: Connection, name: str) -> None:
+    """Let no other transaction pass here before this one ends. SQLite has one writer at a time anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_key(name))))
+
+
+def _key(name: str) -> int:
+    """The number of an advisory lock: they are shared by all programs that use the database."""
+    return int.from_bytes(hashlib.sha256(f"arena {name}".encode()).digest()[:8], "big", signed=True)
+
+
+def storable(text: str) -> str:
+    """The text without what PostgreSQL or UTF-8 cannot hold: NUL and lone surrogates."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def use_wal(engine: Engine) -> None:

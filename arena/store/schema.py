@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    literal_column,
 )
 
 from arena.geometry.norms import NORMS
@@ -56,7 +57,7 @@ defense = Table(
     Column("package", Text, nullable=False),
     Column("version", Text, nullable=False),
     Column("settings", Text, nullable=False),  # JSON
-    Column("last_used", Integer, nullable=False),  # the larger the later: the views count the latest of each name
+    Column("last_used", Integer, nullable=False),  # the larger the later: the latest of each name counts; 0: never
 )
 
 attack = Table(
@@ -142,6 +143,8 @@ result = Table(
         name="distance_of_status",
     ),
 )
+FAILED = result.c.status == literal_column(f"'{Status.ERROR}'")  # no parameter: an index on a condition needs its words
+Index("result_failed", result.c.match_id, result.c.sample, sqlite_where=FAILED, postgresql_where=FAILED)
 # All that a leaderboard reads, beside the adversarials' gigabytes instead of between them.
 Index(
     "result_evidence",

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, Table, and_, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    select,
+    update,
+)
 
 from arena.errors import UserError
 from arena.geometry.norms import Norm
-from arena.interface.results import Identity, Record, Status
-from arena.store import leaderboard, schema
+from arena.interface.results import Evidence, Identity, Record, Status
+from arena.store import identities, leaderboard, schema
 from arena.store.blobs import pack, unpack
-from arena.store.engine import open_engine, reading, writing
+from arena.store.engine import database_name, insert_new, open_engine, reading, storable, writing
+from arena.store.identities import as_json
 from arena.store.migrations import prepare
 from arena.store.views import current_match
 
@@ -45,27 +55,22 @@ def open_store(url: str = "sqlite:///arena.db", create: bool = True) -> Store:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """A row that counts against a defense, with all that is needed to check it again.
+class MatchKey:
+    """What makes a match: the conditions of its tournament, who plays, and the queries per sample (None: no limit)."""
 
-    `conditions` are those of its tournament; `adversarial` is float32 [1, 28, 28], or None where the clean image
-    itself is misclassified.
-    """
-
-    match_id: int
-    conditions: dict[str, Any]
+    conditions: Mapping[str, Any]
     defense: Identity
-    attack: str
-    norm: Norm
-    sample: int
-    label: int
-    adversarial_label: int | None
-    status: Status
-    distance: float | None
-    l0: float | None
-    l2: float | None
-    linf: float | None
-    adversarial: np.ndarray | None
+    attack: Identity
+    budget: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Rows of a match that are committed together; `error` is the traceback, if they could not be played."""
+
+    match: MatchKey
+    records: Sequence[Record]
+    error: str | None = None
 
 
 class Results(list[dict[str, Any]]):
@@ -87,7 +92,12 @@ class Store:
         self._engine = engine
 
     def __repr__(self) -> str:
-        return f"<Store {self._engine.url.render_as_string()}>"
+        return f"<Store {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """How messages call the database; without its password."""
+        return database_name(self._engine.url)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -100,44 +110,82 @@ class Store:
         """A connection to one transaction, for the tables that have modules of their own."""
         return writing(self._engine)
 
-    def tournament_id(self, conditions: Mapping[str, Any]) -> int:
-        """The tournament of these conditions, found or new; it becomes the last used.
+    def find_tournament(self, conditions: Mapping[str, Any]) -> int | None:
+        """The tournament of these conditions, if it is registered."""
+        return self._find(schema.tournament, identities.tournament_key(conditions))
+
+    def find_defense(self, identity: Identity) -> int | None:
+        """The defense of this fingerprint, if it is registered."""
+        return self._find(schema.defense, identities.plugin_key(identity))
+
+    def find_attack(self, identity: Identity) -> int | None:
+        """The attack of this fingerprint, if it is registered."""
+        return self._find(schema.attack, identities.plugin_key(identity))
+
+    def find_match(self, key: MatchKey) -> int | None:
+        """The match of this key, if it is registered."""
+        tables = (schema.tournament, schema.defense, schema.attack)
+        keys = (identities.tournament_key(key.conditions), *map(identities.plugin_key, (key.defense, key.attack)))
+        with self.reading() as connection:
+            ids = [identities.find(connection, table, of) for table, of in zip(tables, keys, strict=True)]
+            tournament_id, defense_id, attack_id = ids
+            if tournament_id is None or defense_id is None or attack_id is None:
+                return None
+            of_match = identities.match_key(tournament_id, defense_id, attack_id, key.budget)
+            return identities.find(connection, schema.match, of_match)
+
+    def register_tournament(self, conditions: Mapping[str, Any]) -> int:
+        """The tournament of these conditions, found or new. It counts for nothing until it is made current.
 
         conditions: everything that decides the rows, JSON; `dataset`, `split` and `data_hash` among them. Tournaments
         that agree on those three are counted together. The versions of the environment are recorded beside.
         """
-        as_text = _json(conditions)
-        key = {"fingerprint": hashlib.sha256(as_text.encode()).hexdigest()}
-        data = {name: conditions[name] for name in ("dataset", "split", "data_hash")}
-        values = {**data, "conditions": as_text, "environments": "[]"}
-        with writing(self._engine) as connection:
-            identifier = _find_or_insert(connection, schema.tournament, key, values)
-            this = schema.tournament.c.id == identifier
-            environments = json.loads(
-                connection.execute(select(schema.tournament.c.environments).where(this)).scalar_one()
-            )
-            if (environment := _environment()) not in environments:
-                environments = _json([*environments, environment])
-                connection.execute(update(schema.tournament).where(this).values(environments=environments))
-            return identifier
+        with self.writing() as connection:
+            return identities.register_tournament(connection, conditions)
 
-    def defense_id(self, identity: Identity) -> int:
-        """The defense of this fingerprint, found or new; it becomes the one of its name that leaderboards count."""
-        with writing(self._engine) as connection:
-            key = {"fingerprint": identity.fingerprint}
-            return _find_or_insert(connection, schema.defense, key, _plugin_values(identity))
+    def register_defense(self, identity: Identity) -> int:
+        """The defense of this fingerprint, found or new. It counts for nothing until it is made current."""
+        with self.writing() as connection:
+            return identities.register_defense(connection, identity)
 
-    def attack_id(self, identity: Identity) -> int:
+    def register_attack(self, identity: Identity) -> int:
         """The attack of this fingerprint, found or new."""
-        values = _plugin_values(identity) | {"norm": identity.norm, "access": identity.access}
-        with writing(self._engine) as connection:
-            return _find_or_insert(connection, schema.attack, {"fingerprint": identity.fingerprint}, values)
+        with self.writing() as connection:
+            return identities.register_attack(connection, identity)
 
-    def match_id(self, tournament_id: int, defense_id: int, attack_id: int, norm: Norm, budget: int | None) -> int:
-        """The match of this key, found or new; budget: queries per sample, None for no limit."""
-        key = {"tournament_id": tournament_id, "defense_id": defense_id, "attack_id": attack_id, "budget": budget}
-        with writing(self._engine) as connection:
-            return _find_or_insert(connection, schema.match, key, {"norm": norm, "status": "playing"})
+    def register_match(
+        self, tournament_id: int, defense_id: int, attack_id: int, norm: Norm, budget: int | None
+    ) -> int:
+        """The match of this key, found or new; budget: queries per sample, None for no limit.
+
+        Raises UserError for a budget beyond 64 bits.
+        """
+        with self.writing() as connection:
+            return identities.register_match(connection, tournament_id, defense_id, attack_id, norm, budget)
+
+    def make_current(self, defense_id: int, tournament_id: int | None = None) -> None:
+        """Leaderboards count this defense of its name from now on, and the data of this tournament if one is given."""
+        with self.writing() as connection:
+            identities.make_current(connection, defense_id, tournament_id)
+
+    def commit(self, units: Sequence[Unit], current: bool = False) -> None:
+        """Register what is new and store the units' rows, all or none, see `append`; one transaction is one fsync.
+
+        current: their defenses and tournaments become those that leaderboards count, in the same transaction.
+        """
+        with self.writing() as connection:
+            for unit in units:
+                of = unit.match
+                assert of.attack.norm is not None  # it is an attack's identity
+                tournament_id = identities.register_tournament(connection, of.conditions)
+                defense_id = identities.register_defense(connection, of.defense)
+                attack_id = identities.register_attack(connection, of.attack)
+                match_id = identities.register_match(
+                    connection, tournament_id, defense_id, attack_id, of.attack.norm, of.budget
+                )
+                _append(connection, match_id, unit.records, unit.error)
+                if current:
+                    identities.make_current(connection, defense_id, tournament_id)
 
     def settled(self, match_id: int) -> set[int]:
         """Samples that need no replay: those with a row of any status but error."""
@@ -149,27 +197,10 @@ class Store:
     def append(self, match_id: int, records: Sequence[Record], error: str | None = None) -> None:
         """Store a unit, whole or not at all; its rows replace error rows of the same samples.
 
-        error: the traceback, if the unit failed. Raises UserError if a sample is settled already.
+        Of samples that another run has settled meanwhile, its rows stay. error: the traceback, if the unit failed.
         """
-        rows = [_row(match_id, record) for record in records]
-        result, this = schema.result, schema.result.c.match_id == match_id
-        failures = and_(this, result.c.status == Status.ERROR)
         with writing(self._engine) as connection:
-            if rows:
-                stale = delete(result).where(failures, result.c.sample == bindparam("stale"))
-                connection.execute(stale, [{"stale": row["sample"]} for row in rows])
-                present = set(connection.scalars(select(result.c.sample).where(this)))
-                if twice := sorted(present.intersection(row["sample"] for row in rows)):
-                    raise UserError(
-                        f"match {match_id}, sample {twice[0]}: played already: is another `arena run` writing to this"
-                        " database? Let one end before the next"
-                    )
-                connection.execute(insert(result), rows)
-            failed = connection.scalar(select(exists().where(failures)))
-            values: dict[str, str | None] = {"status": "failed" if failed else "playing"}
-            if error is not None or not failed:
-                values["error"] = error
-            connection.execute(update(schema.match).where(schema.match.c.id == match_id).values(values))
+            _append(connection, match_id, records, error)
 
     def finish(self, match_id: int) -> None:
         """Mark a match as played, unless some of its units failed."""
@@ -177,6 +208,10 @@ class Store:
         with writing(self._engine) as connection:
             playing = and_(match.c.id == match_id, match.c.status == "playing")
             connection.execute(update(match).where(playing).values(status="played"))
+
+    def _find(self, table: Table, key: identities.Key) -> int | None:
+        with self.reading() as connection:
+            return identities.find(connection, table, key)
 
     def results(
         self,
@@ -227,6 +262,13 @@ class Store:
         with reading(self._engine) as connection:
             return leaderboard.rows(connection, norm, by, cross_norm, thresholds, attacks, curves)
 
+    def evidence_counts(self) -> dict[int, int]:
+        """How many rows of each match `evidence` yields, by its id."""
+        result = schema.result.c
+        query = select(result.match_id, func.count()).where(_counts_against()).group_by(result.match_id)
+        with reading(self._engine) as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
     def evidence(self) -> Iterator[Evidence]:
         """Every adversarial and every misclassified sample, match by match, those of superseded defenses included.
 
@@ -240,7 +282,7 @@ class Store:
         )
         result = schema.result.c
         of_row = [result[field.name] for field in fields(Evidence) if field.name in _COLUMNS]
-        kept = select(*of_row).where(result.status.in_([Status.FOUND, Status.MISCLASSIFIED]))
+        kept = select(*of_row).where(_counts_against())
         with reading(self._engine) as connection:
             for match in connection.execute(matches).all():
                 conditions, defense = json.loads(match.conditions), _defense(connection, match.defense_id)
@@ -252,41 +294,44 @@ class Store:
                     yield Evidence(*shared, **{**row, "status": Status(row["status"]), "adversarial": image})
 
 
-def _find_or_insert(connection: Connection, table: Table, key: dict[str, Any], values: dict[str, Any]) -> int:
-    """Id of the row with this key; a table that keeps `last_used` has it set either way."""
-    found = and_(*(table.c[name] == value for name, value in key.items()))
-    identifier = connection.scalar(select(table.c.id).where(found))
-    used = {}
-    if "last_used" in table.c:
-        used["last_used"] = select(func.coalesce(func.max(table.c.last_used), 0) + 1).scalar_subquery()
-    if identifier is None:
-        insertion = insert(table).values(**key, **values, **used).returning(table.c.id)
-        return connection.execute(insertion).scalar_one()
-    if used:
-        connection.execute(update(table).where(found).values(used))
-    return identifier
+def _counts_against() -> ColumnElement[bool]:
+    return schema.result.c.status.in_([Status.FOUND, Status.MISCLASSIFIED])
 
 
-def _plugin_values(identity: Identity) -> dict[str, Any]:
-    return {
-        "name": identity.name,
-        "package": identity.package,
-        "version": identity.version,
-        "settings": _json(identity.settings),
-    }
-
-
-def _environment() -> dict[str, str]:
-    packages = {name: metadata.version(name) for name in ("arena-robustness", "torch", "numpy", "foolbox")}
-    return {"python": platform.python_version(), "machine": platform.machine(), **packages}
+def _append(connection: Connection, match_id: int, records: Sequence[Record], error: str | None) -> None:
+    """Looks only at the rows of the unit's samples and, by an index of their own, at those that failed."""
+    rows = [_row(match_id, record) for record in records]
+    if len({row["sample"] for row in rows}) < len(rows):
+        raise ValueError(f"match {match_id}: a unit has one row a sample")
+    result, match = schema.result, schema.match
+    failures = and_(result.c.match_id == match_id, schema.FAILED)
+    failed = select(exists().where(failures))
+    if rows:
+        if connection.scalar(failed):
+            stale = delete(result).where(failures, result.c.sample == bindparam("stale"))
+            connection.execute(stale, [{"stale": row["sample"]} for row in rows])
+        insert_new(connection, result, rows)
+    still = connection.scalar(failed)
+    values: dict[str, str | None] = {"status": "failed" if still else "playing"}
+    if error is not None or not still:
+        values["error"] = None if error is None else storable(error)
+    connection.execute(update(match).where(match.c.id == match_id).values(values))
 
 
 def _row(match_id: int, record: Record) -> dict[str, Any]:
     row = {name: getattr(record, name) for name in _COLUMNS}
     row = {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
+    reason = None if record.reason is None else storable(record.reason)
     packed = None if record.adversarial is None else pack(record.adversarial)
-    progress = _json(record.progress) if record.progress else None
-    return row | {"match_id": match_id, "status": Status(record.status), "adversarial": packed, "progress": progress}
+    progress = as_json(record.progress) if record.progress else None
+    status = Status(record.status)
+    return row | {
+        "match_id": match_id,
+        "status": status,
+        "adversarial": packed,
+        "progress": progress,
+        "reason": reason,
+    }
 
 
 def stored_image(match_id: int, sample: int, blob: bytes) -> np.ndarray:
@@ -303,7 +348,3 @@ def stored_image(match_id: int, sample: int, blob: bytes) -> np.ndarray:
 def _defense(connection: Connection, defense_id: int) -> Identity:
     row = connection.execute(select(schema.defense).where(schema.defense.c.id == defense_id)).one()
     return Identity(row.name, row.fingerprint, row.package, row.version, json.loads(row.settings))
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)

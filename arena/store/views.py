@@ -7,8 +7,9 @@ from sqlalchemy import column, table
 from arena.interface.results import Status
 
 VIEWS = {
-    # The matches that count: each defense as it was last used, on the data that was last used. Attacks of all
-    # settings, seeds and budgets count, for an adversarial is an adversarial however it was found.
+    # The matches that count: each defense as it was last used, on the data that was last used; 0 is what was only
+    # registered. Attacks of all settings, seeds and budgets count, for an adversarial is an adversarial however it was
+    # found.
     "current_match": """
         SELECT m.id, m.tournament_id, m.norm, m.budget, a.name AS attack, d.name AS defense, d.id AS defense_id
         FROM match m
@@ -17,8 +18,9 @@ VIEWS = {
         JOIN tournament t ON t.id = m.tournament_id
         JOIN tournament latest ON latest.dataset = t.dataset AND latest.split = t.split
             AND latest.data_hash = t.data_hash
-        WHERE latest.last_used = (SELECT MAX(last_used) FROM tournament)
-            AND d.last_used = (SELECT MAX(other.last_used) FROM defense other WHERE other.name = d.name)""",
+        WHERE latest.last_used = (SELECT MAX(last_used) FROM tournament) AND latest.last_used > 0
+            AND d.last_used = (SELECT MAX(other.last_used) FROM defense other WHERE other.name = d.name)
+            AND d.last_used > 0""",
     # The closest verified adversarial of each sample over all attacks of a norm; the first of equally close ones.
     "best_result": """
         SELECT defense, norm, sample, attack, distance, status, match_id

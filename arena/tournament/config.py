@@ -79,6 +79,11 @@ class Config(Settings):
         """The section of one defense, empty if there is none."""
         return self.defense.get(name, DefenseSettings())
 
+    def samples_of(self, defense: str) -> int:
+        """How many samples are asked for of one defense."""
+        common = self.tournament.samples
+        return min(self.for_defense(defense).samples or common, common)
+
     def for_attack(self, name: str) -> AttackSettings:
         """The section of one attack with the tournament's values where it sets none."""
         own, common = self.attack.get(name, AttackSettings()), self.tournament

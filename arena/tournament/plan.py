@@ -1,178 +1,202 @@
-"""The tournament: who plays whom on which samples, what is still missing, and the playing of it."""
+"""What is asked for and the store does not have, as jobs: matches, lower bounds, distals, verifications."""
 
 from __future__ import annotations
 
 import hashlib
-import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby, islice
 from typing import Any
 
-from arena.errors import UserError
-from arena.interface.results import Identity, Record, Status
-from arena.store.store import Store
+from arena.geometry.norms import Norm
+from arena.interface.results import Evidence, Identity
+from arena.store import bounds as bound_rows
+from arena.store import distals as distal_rows
+from arena.store.store import MatchKey, Store
 from arena.tournament.config import Config
-from arena.tournament.executors.local import WorkerFailure, Workers, outcome
-from arena.tournament.worker import Field, Unit, gather_field, identify_attack, identify_defense, play_unit
+from arena.tournament.jobs import BoundJob, DistalJob, Job, MatchJob, VerifyJob, match_group
+from arena.tournament.roster import Contestants, identities, is_foreign
+from arena.tournament.sinks import BoundSink, DistalSink, MatchSink, PlannedMatch, Sink, VerifySink
 
-SETUP_TIMEOUT = 900.0  # seconds to load a plugin, the dataset, or to fetch it
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What could not be played, and why in one line."""
-
-    what: str
-    reason: str
-
-
-@dataclass
-class Lineup:
-    """Who plays: the field, the identities of those that loaded, and the failures of those that did not."""
-
-    field: Field
-    defenses: dict[str, Identity]
-    attacks: dict[str, Identity]
-    failures: list[Failure]
+BOUND_CHUNK = 20  # samples bounded, and committed, at once
+VERIFY_CHUNK = 200  # rows checked at once: a few MB
 
 
 @dataclass
 class Plan:
-    """The units still to play, and how many samples an earlier run has settled."""
+    """Jobs in order of play, and where their answers go.
 
-    lineup: Lineup
-    units: list[Unit] = field(default_factory=list)
+    total: the number of jobs; sizes: of each group of them, in samples; settled: samples that an earlier run has done.
+    """
+
+    jobs: Iterable[Job]
+    sink: Sink[Any]
+    total: int
+    sizes: Counter[str]
     settled: int = 0
+
+    @classmethod
+    def of(cls, jobs: list[Any], sink: Sink[Any], settled: int = 0) -> Plan:
+        """A plan whose jobs are all known."""
+        sizes: Counter[str] = Counter()
+        for job in jobs:
+            sizes[job.group] += job.size
+        return cls(jobs, sink, len(jobs), sizes, settled)
 
 
 @dataclass(frozen=True)
-class Played:
-    """A unit that is over and committed."""
+class Column:
+    """The bounds of one defense that a table shows together: one series a seed, of the first `samples` samples."""
 
-    unit: Unit
-    seconds: float
-    failure: Failure | None
-
-
-def gather(workers: Workers) -> Lineup:
-    """Load the dataset and identify every contestant, each in a worker.
-
-    Raises UserError for names and settings that cannot be had; a plugin that fails to load is a failure of the lineup.
-    """
-    gathered: Field = _call(workers, gather_field)
-    failures: list[Failure] = []
-    defenses = _identities(workers, identify_defense, gathered.defenses, failures)
-    attacks = _identities(workers, identify_attack, gathered.attacks, failures)
-    return Lineup(gathered, defenses, attacks, failures)
+    defense: Identity
+    kind: str
+    norm: Norm
+    seeds: int
+    samples: int
 
 
-def plan(config: Config, store: Store, lineup: Lineup) -> Plan:
-    """Find everything that the configuration asks for and the store does not have."""
-    result = Plan(lineup)
-    tournament_id = store.tournament_id(_conditions(config, lineup.field))
-    for defense in lineup.defenses.values():
-        for attack in lineup.attacks.values():
-            if (defense.name, attack.name) in lineup.field.pairs:
-                _plan_match(config, store, result, tournament_id, defense, attack)
+def plan_matches(config: Config, store: Store, contestants: Contestants) -> Plan:
+    """Every chunk of every match that the store lacks."""
+    roster, tournament = contestants.roster, config.tournament
+    chosen = tournament.model_dump(include={"dataset", "split", "seed", "chunk"})
+    conditions = chosen | {"data_hash": roster.data_hash}
+    matches: dict[tuple[str, str], PlannedMatch] = {}
+    jobs: list[MatchJob] = []
+    settled = 0
+    for defense in identities(contestants.defenses).values():
+        for attack in identities(contestants.attacks).values():
+            if (defense.name, attack.name) in roster.pairs:
+                key = MatchKey(conditions, defense, attack, config.for_match(defense.name, attack.name).budget)
+                match_id = store.find_match(key)
+                done = store.settled(match_id) if match_id is not None else set()
+                lacking, present = _match_jobs(config, key, done)
+                matches[defense.name, attack.name] = PlannedMatch(key, match_id, len(lacking))
+                jobs += lacking
+                settled += present
     # The first samples of every match come first: a tournament cut short is a complete one on fewer samples.
-    result.units.sort(key=lambda unit: (unit.samples[0] // config.tournament.chunk, unit.foreign))
-    return result
+    jobs.sort(key=lambda job: (job.samples[0] // tournament.chunk, job.foreign))
+    return Plan.of(jobs, MatchSink(store, roster.labels, matches), settled)
 
 
-def play(plan: Plan, store: Store, workers: Workers) -> Iterator[Played]:
-    """Play and commit the plan's units; yields each as it is over, in no particular order."""
-    waiting = iter(plan.units)
-    units_left = Counter(unit.match_id for unit in plan.units)
-    running: dict[Future, Unit] = {}
-    while True:
-        # Few at a time: a stop then has little to take back.
-        while len(running) < 2 * workers.count and (unit := next(waiting, None)) is not None:
-            running[workers.submit(play_unit, unit, timeout=unit.timeout, alone=unit.foreign)] = unit
-        if not running:
-            return
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
-            unit = running.pop(future)
-            records, error = _result(future, unit)
-            records = records or _error_records(unit, plan.lineup.field.labels, _last_line(error or ""))
-            store.append(unit.match_id, records, error)
-            units_left[unit.match_id] -= 1
-            if not units_left[unit.match_id]:
-                store.finish(unit.match_id)
-            failure = Failure(f"{unit.attack} against {unit.defense}", _last_line(error)) if error else None
-            yield Played(unit, sum(record.seconds for record in records), failure)
+def plan_bounds(
+    config: Config, store: Store, contestants: Contestants, norm: Norm | None, seeds: int
+) -> tuple[Plan, list[Column]]:
+    """The bounds that the store lacks, and the columns that they complete. Of a finite set one seed says all."""
+    jobs: list[BoundJob] = []
+    columns, settled, data_hash = [], 0, contestants.roster.data_hash
+    for name, one in contestants.defenses.items():
+        for kind, of in one.bounds:
+            if norm in (None, of):
+                column = Column(one.identity, kind, of, 1 if one.finite else seeds, config.samples_of(name))
+                lacking, present = _bound_jobs(store, column, config.tournament.timeout, data_hash)
+                columns.append(column)
+                jobs += lacking
+                settled += present
+    jobs.sort(key=lambda job: job.samples[0] // BOUND_CHUNK)
+    return Plan.of(jobs, BoundSink(store, data_hash, identities(contestants.defenses)), settled), columns
 
 
-def unit_seed(seed: int, defense: str, attack: str, first_sample: int) -> int:
-    """The seed of one unit, below 2**63: independent for all units, the same in any order of play."""
+def plan_distals(config: Config, store: Store, contestants: Contestants, steps: int) -> Plan:
+    """The ascents that the store lacks: classes not reached, in fewer steps than are allowed now."""
+    jobs, settled, seed = [], 0, config.tournament.seed
+    for name, one in contestants.defenses.items():
+        defense_id = store.find_defense(one.identity)
+        done = distal_rows.settled(store, defense_id, one.gradient, seed, steps) if defense_id is not None else set()
+        settled += len(done)
+        how = config.tournament.timeout, is_foreign(one.identity.package), name, one.identity.fingerprint
+        jobs += [DistalJob(*how, one.gradient, steps, seed, label) for label in range(one.classes) if label not in done]
+    jobs.sort(key=lambda job: job.target)
+    return Plan.of(jobs, DistalSink(store, identities(contestants.defenses)), settled)
+
+
+def plan_verification(store: Store, sink: VerifySink, timeout: float) -> Plan:
+    """Every row that counts against a defense, read as it is needed: memory does not grow with the store."""
+    counts = store.evidence_counts()
+    total = sum(-(-count // VERIFY_CHUNK) for count in counts.values())
+    sizes = Counter({match_group(match_id): count for match_id, count in counts.items()})
+    return Plan(_verify_jobs(store, timeout), sink, total, sizes)
+
+
+def bounds_of(store: Store, column: Column, data_hash: str) -> list[list[float]]:
+    """The bounds of a column that the store has: of each seed, in order of samples."""
+    known = [_known(store, column, data_hash, seed) for seed in range(column.seeds)]
+    return [[of_seed[sample] for sample in range(column.samples) if sample in of_seed] for of_seed in known]
+
+
+def job_seed(seed: int, defense: str, attack: str, first_sample: int) -> int:
+    """The seed of one chunk of a match, below 2**63: independent for all, the same in any order of play."""
     text = f"{seed}/{defense}/{attack}/{first_sample}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def _conditions(config: Config, gathered: Field) -> dict[str, Any]:
-    chosen = config.tournament.model_dump(include={"dataset", "split", "seed", "chunk"})
-    return chosen | {"data_hash": gathered.data_hash}
-
-
-def _plan_match(
-    config: Config, store: Store, result: Plan, tournament_id: int, defense: Identity, attack: Identity
-) -> None:
-    section, tournament = config.for_match(defense.name, attack.name), config.tournament
-    defense_id, attack_id = store.defense_id(defense), store.attack_id(attack)
-    assert attack.norm is not None  # it is an attack's identity
-    match_id = store.match_id(tournament_id, defense_id, attack_id, attack.norm, section.budget)
-    settled = store.settled(match_id)
-    foreign = any(plugin.package != "arena-robustness" for plugin in (defense, attack))
-    units = []
-    for first in range(0, section.samples or 0, tournament.chunk):
-        chunk = range(first, min(first + tournament.chunk, section.samples or 0))
-        samples = tuple(sample for sample in chunk if sample not in settled)
-        result.settled += len(chunk) - len(samples)
+def _match_jobs(config: Config, match: MatchKey, done: Container[int]) -> tuple[list[MatchJob], int]:
+    """The chunks of a match with samples that are not done, and how many are."""
+    defense, attack, tournament = match.defense, match.attack, config.tournament
+    section = config.for_match(defense.name, attack.name)
+    foreign = is_foreign(defense.package, attack.package)
+    jobs, settled = [], 0
+    for chunk in _chunks(section.samples or 0, tournament.chunk):
+        samples = tuple(sample for sample in chunk if sample not in done)
+        settled += len(chunk) - len(samples)
         if samples:
-            seed = unit_seed(tournament.seed, defense.name, attack.name, samples[0])
-            timeout = section.timeout or tournament.timeout
-            units.append(Unit(defense.name, attack.name, match_id, samples, seed, section.budget, timeout, foreign))
-    if not units:
-        store.finish(match_id)  # a kill can come between the last unit and this
-    result.units += units
+            jobs.append(
+                MatchJob(
+                    timeout=section.timeout or tournament.timeout,
+                    foreign=foreign,
+                    defense=defense.name,
+                    defense_fingerprint=defense.fingerprint,
+                    attack=attack.name,
+                    attack_fingerprint=attack.fingerprint,
+                    samples=samples,
+                    seed=job_seed(tournament.seed, defense.name, attack.name, samples[0]),
+                    budget=match.budget,
+                )
+            )
+    return jobs, settled
 
 
-def _identities(
-    workers: Workers, identify: Callable, names: tuple[str, ...], failures: list[Failure]
-) -> dict[str, Identity]:
-    identities = {}
-    for name in names:
-        try:
-            identities[name] = _call(workers, identify, name)
-        except UserError:
-            raise
-        except Exception as failure:
-            failures.append(Failure(name, f"cannot be loaded: {_one_line(failure)}"))
-    return identities
+def _bound_jobs(store: Store, column: Column, timeout: float, data_hash: str) -> tuple[list[BoundJob], int]:
+    """The chunks of a column with samples that are not done, and how many are."""
+    defense, jobs, settled = column.defense, [], 0
+    for seed in range(column.seeds):
+        known = _known(store, column, data_hash, seed)
+        for chunk in _chunks(column.samples, BOUND_CHUNK):
+            samples = tuple(sample for sample in chunk if sample not in known)
+            settled += len(chunk) - len(samples)
+            if samples:
+                how = timeout, is_foreign(defense.package), defense.name, defense.fingerprint
+                jobs.append(BoundJob(*how, column.kind, column.norm, seed, samples))
+    return jobs, settled
 
 
-def _call(workers: Workers, function: Callable, *args: Any) -> Any:
-    return outcome(workers.submit(function, *args, timeout=SETUP_TIMEOUT), SETUP_TIMEOUT)
+def _known(store: Store, column: Column, data_hash: str, seed: int) -> dict[int, float]:
+    defense_id = store.find_defense(column.defense)
+    if defense_id is None:
+        return {}
+    return bound_rows.read(store, bound_rows.Series(defense_id, data_hash, column.norm, column.kind, seed))
 
 
-def _result(future: Future, unit: Unit) -> tuple[list[Record], str | None]:
-    try:
-        return outcome(future, unit.timeout)
-    except WorkerFailure as failure:
-        return [], str(failure)
-    except Exception:  # the answer itself could not travel between the processes
-        return [], traceback.format_exc()
+def _verify_jobs(store: Store, timeout: float) -> Iterator[VerifyJob]:
+    for _, of_match in groupby(store.evidence(), key=lambda row: row.match_id):
+        bounds: dict[tuple[int, Norm], float] | None = None
+        for rows in _batched(of_match, VERIFY_CHUNK):
+            defense = rows[0].defense
+            if bounds is None:
+                with store.reading() as connection:
+                    bounds = bound_rows.best(connection, defense.fingerprint, rows[0].conditions["data_hash"])
+            samples = {row.sample for row in rows}
+            of_rows = {key: value for key, value in bounds.items() if key[0] in samples}
+            yield VerifyJob(timeout, is_foreign(defense.package), rows, of_rows)
 
 
-def _error_records(unit: Unit, labels: tuple[int, ...], reason: str) -> list[Record]:
-    return [Record(sample, labels[sample], Status.ERROR, reason=reason) for sample in unit.samples]
+def _chunks(samples: int, size: int) -> Iterator[range]:
+    """The first so many samples, in ranges of `size`."""
+    return (range(first, min(first + size, samples)) for first in range(0, samples, size))
 
 
-def _last_line(error: str) -> str:
-    lines = [line for line in error.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no message"
-
-
-def _one_line(failure: Exception) -> str:
-    return f"{type(failure).__name__}: {' '.join(str(failure).split())}"
+def _batched(rows: Iterable[Evidence], size: int) -> Iterator[tuple[Evidence, ...]]:
+    """itertools.batched of Python 3.12."""
+    rows = iter(rows)
+    while batch := tuple(islice(rows, size)):
+        yield batch

@@ -1,56 +1,35 @@
-"""What runs inside a worker process: it alone imports torch and plugins, so a plugin can harm only its own unit."""
+"""What runs inside a worker process: it alone imports torch and plugins, so a plugin can harm only its own job."""
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import resource
 import signal
 import sys
 import threading
-import traceback
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
 from functools import cache
 from multiprocessing.connection import wait
+from typing import Any
 
 import torch
 
 from arena import data
-from arena.errors import UserError
-from arena.evaluation import referee as match
+from arena.errors import PluginError, UserError
+from arena.evaluation import bounds, distal, referee
+from arena.evaluation.verify import verify
 from arena.interface.contracts import Attack, Defense
 from arena.interface.devices import resolve_device
-from arena.interface.registry import load_attack, load_defense, registry
-from arena.interface.results import Identity, Record
+from arena.interface.registry import Kind, load_attack, load_defense, registry
+from arena.interface.results import Verification
+from arena.tournament.answers import Identified, Roster, plain
 from arena.tournament.config import Config
+from arena.tournament.jobs import BoundJob, DistalJob, IdentifyJob, Job, MatchJob, RosterJob, VerifyJob
 
 _config = Config()
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One chunk of one match: what a worker plays, and what commits whole or not at all."""
-
-    defense: str
-    attack: str
-    match_id: int
-    samples: tuple[int, ...]
-    seed: int
-    budget: int | None
-    timeout: float
-    foreign: bool  # a plugin of another package takes part
-
-
-@dataclass(frozen=True)
-class Field:
-    """The field of a tournament: dataset hash and labels, and who may play."""
-
-    data_hash: str
-    labels: tuple[int, ...]
-    defenses: tuple[str, ...]
-    attacks: tuple[str, ...]
-    pairs: frozenset[tuple[str, str]]  # (defense, attack) where the attack applies
-    problems: tuple[str, ...]
 
 
 def initialize(config: Config) -> None:
@@ -67,62 +46,153 @@ def initialize(config: Config) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
-def gather_field() -> Field:
-    """Load dataset and registry and decide who plays whom; raises UserError for names that cannot be had."""
+def perform(job: Job) -> Any:
+    """What the job asks for, as plain data (`answers` has what it must look like); raises whatever a plugin raises."""
+    started = time.perf_counter()
+    match job:
+        case RosterJob():
+            return plain(_roster(job))
+        case IdentifyJob():
+            return plain(_identify(job))
+        case MatchJob():
+            rows: Any = _play(job)
+        case BoundJob():
+            rows = _bound(job)
+        case DistalJob():
+            rows = _ascend(job)
+        case VerifyJob():
+            rows = _verify(job)
+    return {"rows": rows, "seconds": time.perf_counter() - started}
+
+
+def _roster(job: RosterJob) -> Roster:
+    """Load registry and dataset and decide who plays whom; raises UserError for names that cannot be had."""
     tournament, found = _config.tournament, registry()
     resolve_device(_config.run.device)
-    x, y = _dataset()
-    if tournament.samples > len(x):
-        split = f"the {tournament.split} split of {tournament.dataset}"
-        raise UserError(f"samples = {tournament.samples}: {split} has {len(x)}")
-    defenses = tuple(found.names("defense")) if tournament.defenses == "all" else tournament.defenses
-    attacks = tuple(found.names("attack")) if tournament.attacks == "all" else tournament.attacks
+    labels: list[int] = []
+    if job.purpose != "distal":
+        x, y = _dataset()
+        if tournament.samples > len(x):
+            split = f"the {tournament.split} split of {tournament.dataset}"
+            raise UserError(f"samples = {tournament.samples}: {split} has {len(x)}")
+        labels = y[: tournament.samples].tolist()
+    chosen: dict[Kind, Any] = {"defense": tournament.defenses}
+    if job.purpose == "match":
+        chosen["attack"] = tournament.attacks
+    names = {kind: found.names(kind) if who == "all" else who for kind, who in chosen.items()}
+    classes = {kind: {name: found.find(kind, name) for name in of_kind} for kind, of_kind in names.items()}
     for name, section in _config.defense.items():
         found.find("defense", name)
         for attack in section.attacks if section.attacks != "all" else ():
             found.find("attack", attack)
     for name in _config.attack:
         found.find("attack", name)
-    pairs = frozenset(
-        (defense, attack)
-        for defense in defenses
-        for attack in attacks
-        if _config.for_defense(defense).attacks == "all" or attack in _config.for_defense(defense).attacks
-        if found.find("attack", attack).cls.applies_to(found.find("defense", defense).cls)
+    defenses, attacks = classes["defense"], classes.get("attack", {})
+    return Roster(
+        defenses={name: plugin.package for name, plugin in defenses.items()},
+        attacks={name: plugin.package for name, plugin in attacks.items()},
+        pairs=frozenset(
+            (defense, attack)
+            for defense in defenses
+            for attack in attacks
+            if _config.for_defense(defense).attacks == "all" or attack in _config.for_defense(defense).attacks
+            if attacks[attack].cls.applies_to(defenses[defense].cls)
+        ),
+        with_prototypes=frozenset(name for name, plugin in defenses.items() if hasattr(plugin.cls, "prototypes")),
+        data_hash=data.data_hash(tournament.dataset, tournament.split) if job.purpose != "distal" else "",
+        labels=tuple(labels),
+        problems=tuple(f"{problem.package}: {problem.reason}" for problem in found.problems),
     )
-    problems = tuple(f"{problem.package}: {problem.reason}" for problem in found.problems)
-    labels = tuple(y[: tournament.samples].tolist())
-    return Field(data.data_hash(tournament.dataset, tournament.split), labels, defenses, attacks, pairs, problems)
 
 
-def identify_attack(name: str) -> Identity:
-    """The attack's identity under the configured settings."""
-    return load_attack(name, **_config.for_attack(name).own).identity
+def _identify(job: IdentifyJob) -> Identified:
+    if job.kind == "attack":
+        return Identified(_attack(job.name).identity)
+    defense = _defense(job.name)
+    if job.purpose == "bound":
+        return Identified(defense.identity, bounds=bounds.SERIES, finite=bounds.prototypes_of(defense).finite)
+    if job.purpose == "distal":
+        try:
+            gradient = distal.gradient_source(defense, job.estimated)
+        except UserError as failure:
+            return Identified(defense.identity, unfit=str(failure))
+        return Identified(defense.identity, gradient=gradient, classes=distal.count_classes(defense))
+    return Identified(defense.identity)
 
 
-def identify_defense(name: str) -> Identity:
-    """The defense's identity under the configured weights and settings."""
-    return _defense(name).identity
+def _play(job: MatchJob) -> list[dict[str, Any]]:
+    x, y = _dataset()
+    rows = list(job.samples)
+    if _attack_fingerprint(job.attack) != job.attack_fingerprint:
+        raise _not_planned("attack", job.attack)
+    defense, attack = _planned_defense(job.defense, job.defense_fingerprint), _attack(job.attack)
+    played = referee.play(defense, attack, x[rows], y[rows], seed=job.seed, budget=job.budget, samples=rows)
+    return [plain(record) for record in played]
 
 
-def play_unit(unit: Unit) -> tuple[list[Record], str | None]:
-    """Play one unit: its records, or a traceback if a plugin failed in any way that left this process alive."""
+def _bound(job: BoundJob) -> list[float]:
+    defense = _planned_defense(job.defense, job.defense_fingerprint)
+    x, y = _dataset()
+    rows = list(job.samples)
+    compute: Callable = {"joint": bounds.joint, "separate": bounds.separate}[job.kind]
+    images, labels = x[rows].to(defense.device), y[rows].to(defense.device)
+    return compute(defense, images, labels, job.norm, seed=job.seed).value.tolist()
+
+
+def _ascend(job: DistalJob) -> dict[str, Any]:
+    defense = _planned_defense(job.defense, job.defense_fingerprint)
+    estimated = job.gradient == "estimated"
+    (ended,) = distal.ascend(defense, [job.target], estimated=estimated, steps=job.steps, seed=job.seed)
+    return plain(ended)
+
+
+def _verify(job: VerifyJob) -> dict[str, Any]:
+    """Check rows against the defense as it was played, loaded by name, weights and settings.
+
+    Of one whose fingerprint is not the stored one (other code, weights or version) nothing can be said.
+    """
+    identity = job.rows[0].defense
     try:
-        x, y = _dataset()
-        rows = list(unit.samples)
-        attack: Attack = load_attack(unit.attack, **_config.for_attack(unit.attack).own)
-        records = match.play(
-            _defense(unit.defense), attack, x[rows], y[rows], seed=unit.seed, budget=unit.budget, samples=rows
-        )
-    except BaseException:  # a plugin may raise anything, SystemExit and KeyboardInterrupt too
-        return [], traceback.format_exc()
-    return records, None
+        defense = _stored(identity.name, identity.fingerprint, json.dumps(identity.settings))
+        return plain(verify(defense, job.rows, job.bounds))
+    except UserError as failure:
+        return plain(Verification(len(job.rows), [f"{len(job.rows)} rows cannot be checked: {failure}"], []))
+
+
+def _planned_defense(name: str, fingerprint: str) -> Defense:
+    """The defense, if it is the one that was planned: rows must not be booked under another's fingerprint."""
+    defense = _defense(name)
+    if defense.fingerprint != fingerprint:
+        raise _not_planned("defense", name)
+    return defense
+
+
+def _not_planned(kind: Kind, name: str) -> PluginError:
+    return PluginError(f"{kind} {name} is not the one that was planned: its code, weights or version changed meanwhile")
+
+
+def _attack(name: str) -> Attack:
+    return load_attack(name, **_config.for_attack(name).own)
+
+
+@cache
+def _attack_fingerprint(name: str) -> str:
+    return _attack(name).fingerprint
 
 
 @cache
 def _defense(name: str) -> Defense:
     section = _config.for_defense(name)
     return load_defense(name, weights=section.weights, device=_config.run.device, **section.own)
+
+
+@cache
+def _stored(name: str, fingerprint: str, settings: str) -> Defense:
+    """The defense as it was played; settings: as JSON. Raises UserError if it cannot be had."""
+    defense = load_defense(name, **json.loads(settings))
+    if defense.fingerprint != fingerprint:
+        raise UserError(f"the installed {name} is not the one that was played (other code, weights or version)")
+    return defense
 
 
 @cache

@@ -91,6 +91,19 @@ def test_a_mistaken_setting_of_a_plugin_is_named(arena, tmp_path):
     assert "missing.safetensors" in run("[defense.cnn]\nweights = 'missing.safetensors'")
 
 
+def test_a_preset_is_said_in_one_line_or_whole(capsys, tmp_path):
+    from rich.console import Console
+
+    from arena.cli.run import _say_preset
+
+    file = tmp_path / "arena.toml"
+    file.write_text("[preset.small.tournament]\nsamples = 2\n[preset.small.attack.boundary]\nsteps = 5")
+    for verbose, lines in ((False, 1), (True, 3)):
+        _say_preset(file, "small", Console(stderr=True, width=300), verbose)
+        said = capsys.readouterr().err
+        assert said.count("\n") == lines and ("boundary: steps = 5" in said) == verbose
+
+
 def test_unusable_databases(arena, tmp_path):
     (tmp_path / "text.db").write_text("not a database, but long enough to be read as one" * 100)
     assert "text.db" in one_line(arena("leaderboard", "--db", "sqlite:///text.db"))

@@ -14,7 +14,7 @@ from stores import defense as identity
 
 from arena.cli import cli
 from arena.errors import UserError
-from arena.evaluation.distal import CONFIDENCE, ascend, log_odds
+from arena.evaluation.distal import CONFIDENCE, STEPS, ascend, log_odds
 from arena.interface.calibration import Calibration, confidence
 from arena.interface.contracts import Defense
 from arena.interface.results import Distal, Status
@@ -126,9 +126,8 @@ def test_every_query_is_counted(estimated):
 def test_what_cannot_be_reached_ends_after_the_last_step():
     """eta so large that no image has evidence beside it."""
     defense = calibrated(calibration=Calibration(alpha=1.0, eta=1e30))
-    watched = []
-    (one,) = ascend(defense, [0], steps=7, watch=watched.append)
-    assert (one.status, one.steps, watched) == (Status.NOT_FOUND, 7, list(range(8)))
+    (one,) = ascend(defense, [0], steps=7)
+    assert (one.status, one.steps) == (Status.NOT_FOUND, 7)
     assert one.confidence == pytest.approx(1 / 3)
 
 
@@ -148,9 +147,10 @@ def test_rows_come_back_as_they_were_and_a_longer_ascent_replaces_a_shorter(tmp_
     image = np.random.default_rng(0).random((1, 28, 28), dtype=np.float32)
     short = Distal(3, "exact", 0, Status.NOT_FOUND, 0.25, 50, 52, 50, 1.5, image)
     with closing(open_store(str(tmp_path / "a.db"))) as store:
-        old, new = store.defense_id(identity(weights="old")), store.defense_id(identity(weights="new"))
+        old, new = store.register_defense(identity(weights="old")), store.register_defense(identity(weights="new"))
         distal_rows.append(store, old, Distal(1, "exact", 0, Status.FOUND, 0.95, 5, 7, 5, 0.1, image))
         distal_rows.append(store, new, short)
+        store.make_current(new)
         assert distal_rows.settled(store, new, "exact", 0, steps=50) == {3}
         assert distal_rows.settled(store, new, "exact", 0, steps=51) == set()
         assert distal_rows.settled(store, new, "estimated", 0, steps=50) == set()
@@ -198,6 +198,11 @@ def test_a_defense_that_cannot_be_asked_does_not_keep_the_others_from_it(arena, 
     outcome, rows = arena("--defense", "madry", "--defense", "cnn", "--steps", "1")
     assert outcome.return_value == 1 and rows.keys() == {"cnn"}
     assert outcome.stderr.splitlines()[-1].startswith("failed: madry: defense madry has no calibrated confidence")
+
+
+def test_the_command_takes_as_many_steps_as_the_function():
+    (steps,) = [option.default for option in cli.commands["distal"].params if option.name == "steps"]
+    assert steps == STEPS
 
 
 def test_an_unknown_defense_is_an_error_before_anything_is_asked(arena):

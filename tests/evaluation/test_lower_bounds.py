@@ -243,7 +243,7 @@ def test_prototypes_say_what_the_defense_says(name, mnist):
 def test_the_command_computes_what_is_missing(tmp_path):
     url = str(tmp_path / "arena.db")
     with closing(open_store(url)) as store:
-        defense_id = store.defense_id(arena.load_defense("nearest-neighbor").identity)
+        defense_id = store.register_defense(arena.load_defense("nearest-neighbor").identity)
         series = bound_rows.Series(defense_id, data_hash(), "l2", "joint", 0)
         bound_rows.append(store, series, {1: 123.0})  # known, hence not computed again
         run = ["bounds", "--norm", "l2", "--samples", "2", "--db", url, "--quiet", "--defense"]
@@ -258,7 +258,7 @@ def test_the_command_computes_what_is_missing(tmp_path):
 
 def test_a_bound_that_another_program_stored_meanwhile_stays():
     with closing(open_store("sqlite://")) as store:
-        series = bound_rows.Series(store.defense_id(defense()), MNIST["data_hash"], "l2", "joint", 0)
+        series = bound_rows.Series(store.register_defense(defense()), MNIST["data_hash"], "l2", "joint", 0)
         bound_rows.append(store, series, {0: 1.0, 1: 3.0})
         bound_rows.append(store, series, {1: 2.0, 2: 4.0})
         assert bound_rows.read(store, series) == {0: 1.0, 1: 3.0, 2: 4.0}
@@ -268,7 +268,7 @@ def test_the_leaderboard_counts_the_best_kind_and_the_least_seed_of_the_current_
     with closing(open_store("sqlite://")) as store:
         found = [record(0, distance=2.0), record(1, distance=4.0), record(2, distance=9.0)]
         store.append(open_match(store, defense()), found)
-        series = bound_rows.Series(store.defense_id(defense()), MNIST["data_hash"], "l2", "joint", 0)
+        series = bound_rows.Series(store.register_defense(defense()), MNIST["data_hash"], "l2", "joint", 0)
         bound_rows.append(store, series, {0: 1.0, 1: 3.0, 3: 7.0})  # no bound of 2, no result of 3
         bound_rows.append(store, bound_rows.Series(**{**vars(series), "seed": 1}), {0: 0.5, 1: 3.5})
         bound_rows.append(store, bound_rows.Series(**{**vars(series), "kind": "separate"}), {0: 0.75, 1: 0.25})

@@ -2,16 +2,19 @@
 
 import sqlite3
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import arena
 from arena.data import data_hash
-from arena.evaluation.verify import verify_store
 from arena.geometry.norms import NORMS
 from arena.store.blobs import pack, unpack
 from arena.store.store import open_store
+from arena.tournament import answers, worker
+from arena.tournament.plan import plan_verification
+from arena.tournament.sinks import VerifySink
 
 SAMPLES = 12
 
@@ -26,10 +29,10 @@ def played(tmp_path_factory, mnist):
     samples = [*range(SAMPLES - 1), wrong]
     with closing(open_store(str(file))) as store:
         conditions = {"dataset": "mnist", "split": "test", "data_hash": data_hash("mnist", "test")}
-        match_id = store.match_id(
-            store.tournament_id(conditions),
-            store.defense_id(defense.identity),
-            store.attack_id(attack.identity),
+        match_id = store.register_match(
+            store.register_tournament(conditions),
+            store.register_defense(defense.identity),
+            store.register_attack(attack.identity),
             "linf",
             None,
         )
@@ -48,9 +51,28 @@ def database(played, tmp_path):
             connection.execute("pragma ignore_check_constraints = on")
             connection.execute(statement, parameters)
         with closing(open_store(str(copy), create=False)) as store:
-            return verify_store(store)
+            return verified(store)
 
     return tamper
+
+
+def verified(store):
+    """What the jobs of a verification come to, here all in this process: a line each names match and sample."""
+    sink = VerifySink()
+    report = SimpleNamespace(checked=0, failures=[], fragile=[])
+    for job in plan_verification(store, sink, timeout=60).jobs:
+        rows, _ = answers.rows_and_seconds(worker.perform(job))
+        found, where = answers.verification(job, rows), f"{job.match}, "
+        report.checked += found.checked
+        report.failures += [where + line for line in found.failures]
+        report.fragile += [where + line for line in found.fragile]
+        assert sink.take(job, rows) == [where + line for line in found.fragile + found.failures]
+    assert (sink.checked, sink.failures, sink.fragile) == (
+        report.checked,
+        len(report.failures),
+        len(report.fragile),
+    )
+    return report
 
 
 def test_what_the_referee_stored_holds(database):

@@ -1,8 +1,13 @@
 """Defenses that break the contract, each in its own way."""
 
+import os
+from pathlib import Path
+
 import torch
 
 import arena
+from arena.interface.calibration import Calibration
+from arena.interface.prototypes import FiniteSet
 
 
 class Bright(arena.Defense):
@@ -80,6 +85,33 @@ class HiddenWeights(Bright):
         self.layers = [torch.ones(2)]
 
 
+def exit_if_told():
+    """A file tells when: the store must have rows of it first."""
+    if Path("exit-now").exists():
+        os._exit(7)
+
+
+class ExitingSet(FiniteSet):
+    def nearest(self, input):
+        exit_if_told()
+        return super().nearest(input)
+
+
+class Exits(Bright):
+    """Honest until it ends its process."""
+
+    name = "exits-when-asked"
+    calibration = Calibration(alpha=1.0, eta=0.5)
+
+    @property
+    def prototypes(self):
+        return ExitingSet(list(torch.linspace(0, 1, 10)[:, None, None].expand(10, 1, 784)))
+
+    def scores(self, x):
+        exit_if_told()
+        return torch.nn.functional.pad(super().scores(x), (0, 8), value=-1000.0)  # ten classes
+
+
 HOSTILE = [
     NanScores,
     WrongShapeScores,
@@ -95,5 +127,5 @@ HOSTILE = [
 
 @arena.hookimpl
 def register_defenses(register):
-    for cls in [Bright, *HOSTILE]:
+    for cls in [Bright, Exits, *HOSTILE]:
         register(cls)

@@ -55,7 +55,7 @@ def store(tmp_path_factory):
             weaker, [record(1, distance=4.0, progress=progress), record(2, distance=0.75, progress=[[4, 0.75]])]
         )
         store.append(open_match(store, defense("cnn"), attack("fgsm", "linf"), **PLAYED), records([0.1, 0.2]))
-        abs_id, cnn_id = store.defense_id(defense("abs")), store.defense_id(defense("cnn"))
+        abs_id, cnn_id = store.register_defense(defense("abs")), store.register_defense(defense("cnn"))
         bound = {"data_hash": PLAYED["data_hash"], "norm": "l2", "kind": "joint", "defense_id": abs_id}
         with store.writing() as connection:
             for sample, value in enumerate((1.8, 2.2, 2.9)):

@@ -210,7 +210,7 @@ def test_a_norm_without_a_threshold_has_distances_but_no_accuracy(store):
 
 
 def test_lower_bounds_are_averaged_by_defense_and_norm(store):
-    cnn = store.defense_id(defense("cnn"))
+    cnn = store.register_defense(defense("cnn"))
     bounds = [(0, "l2", 0.25), (1, "l2", 0.0), (0, "linf", 0.1)]
     shared = {"defense_id": cnn, "data_hash": MNIST["data_hash"], "kind": "joint", "seed": 0}
     rows = [shared | {"sample": sample, "norm": norm, "value": value} for sample, norm, value in bounds]

@@ -20,7 +20,7 @@ from stores import MNIST, attack, defense, image, open_match, record
 from arena.errors import UserError
 from arena.interface.results import Record
 from arena.store.blobs import IMAGE_SHAPE, pack, unpack
-from arena.store.store import open_store
+from arena.store.store import MatchKey, Unit, open_store
 
 
 @pytest.fixture
@@ -127,11 +127,42 @@ def test_everything_is_found_again_by_its_key(store):
 
 
 def test_conditions_and_environment_are_kept(store, file):
-    first = store.tournament_id(MNIST | {"seed": 1})
-    assert store.tournament_id({"seed": 1} | MNIST) == first  # the order of keys is no condition
+    first = store.register_tournament(MNIST | {"seed": 1})
+    assert store.register_tournament({"seed": 1} | MNIST) == first  # the order of keys is no condition
     ((conditions, environments),) = sql(file, "SELECT conditions, environments FROM tournament")
     assert '"seed": 1' in conditions
     assert environments.count('"torch"') == 1  # one environment, however often it was used
+
+
+def test_finding_writes_nothing_and_registering_counts_for_nothing(store, file):
+    old, new, key = defense(weights="old"), defense(weights="new"), MatchKey(MNIST, defense(), attack())
+    store.append(open_match(store, old), [record(0)])
+    before, board = sql(file, "SELECT * FROM defense"), store.leaderboard()
+    assert store.find_defense(new) is store.find_attack(attack("fgm")) is None
+    assert store.find_tournament(MNIST | {"seed": 9}) is store.find_match(key) is None
+    assert store.find_defense(old) == store.register_defense(old) == 1
+    assert store.find_tournament(MNIST | {"seed": 0}) == 1
+    assert sql(file, "SELECT * FROM defense") == before
+    other = store.register_tournament(MNIST | {"data_hash": "another"})
+    match_id = store.register_match(other, store.register_defense(new), store.find_attack(attack()), "l2", None)
+    store.append(match_id, [record(0, distance=9.0)])
+    assert store.leaderboard() == board and len(board) == 2
+    store.make_current(store.find_defense(new), other)
+    assert [row.median_distance for row in store.leaderboard()] == [9.0, 9.0]
+
+
+def test_a_commit_registers_appends_and_makes_current_at_once_or_not_at_all(store, file):
+    key = MatchKey(MNIST, defense(), attack())
+    bad = Record(1, 1, "not_found", distance=3.0)
+    with pytest.raises(IntegrityError):
+        store.commit([Unit(key, [record(0)]), Unit(MatchKey(MNIST, defense(), attack("fgm")), [bad])], current=True)
+    assert store.find_tournament(MNIST) is store.find_defense(defense()) is store.find_match(key) is None
+    store.commit([Unit(key, [record(0)])])
+    assert store.leaderboard() == []
+    store.commit([Unit(key, [record(1)]), Unit(key, [record(2, "error")], "Traceback: boom")], current=True)
+    assert store.leaderboard()[0].samples == 2
+    assert store.settled(store.find_match(key)) == {0, 1}
+    assert sql(file, "SELECT status, error FROM match") == [("failed", "Traceback: boom")]
 
 
 def test_settled_is_all_but_errors(store):
@@ -147,10 +178,10 @@ def test_a_replay_replaces_errors_only(store, file):
     store.append(match_id, [record(0), record(1, "error", reason="boom")], error="Traceback: boom")
     store.finish(match_id)
     assert sql(file, "SELECT status, error FROM match") == [("failed", "Traceback: boom")]
-    with pytest.raises(UserError, match="sample 0: played already"):
-        store.append(match_id, [record(1), record(0, distance=0.1)])
-    assert [row["status"] for row in store.results()] == ["found", "error"]
-    store.append(match_id, [record(1)])
+    store.append(match_id, [record(0, distance=0.1)])  # another run's row of a settled sample: the first stays
+    assert [(row["status"], row["distance"]) for row in store.results()] == [("found", 1.0), ("error", None)]
+    assert sql(file, "SELECT status FROM match") == [("failed",)]
+    store.append(match_id, [record(1), record(0, distance=0.1)])
     assert sql(file, "SELECT status, error FROM match") == [("playing", None)]
     store.finish(match_id)
     assert sql(file, "SELECT status, error FROM match") == [("played", None)]

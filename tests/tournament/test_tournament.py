@@ -11,7 +11,7 @@ import time
 import pytest
 from plugin_packages import arena
 
-from arena.tournament.plan import unit_seed
+from arena.tournament.plan import job_seed
 
 SETTINGS = """
 [tournament]
@@ -126,7 +126,7 @@ def test_only_what_is_missing_is_played(uninterrupted, tmp_path):
     after = dict(sqlite3.connect(folder / "arena.db").execute("select match_id || '/' || sample, seconds from result"))
     assert first.items() <= after.items()  # not played again
     again = run(folder)
-    assert again.returncode == 0 and "0 units to play" in again.stderr
+    assert again.returncode == 0 and "0 jobs to play" in again.stderr
 
 
 def test_another_seed_is_another_tournament(uninterrupted, tmp_path):
@@ -135,8 +135,8 @@ def test_another_seed_is_another_tournament(uninterrupted, tmp_path):
     assert [row[7] for row in rows_of(tmp_path)] != [row[7] for row in noise]
 
 
-def test_unit_seeds_differ_between_all_units():
-    seeds = {unit_seed(*unit) for unit in [(0, "a", "b", 0), (1, "a", "b", 0), (0, "b", "a", 0), (0, "a", "b", 10)]}
+def test_seeds_differ_between_all_jobs():
+    seeds = {job_seed(*job) for job in [(0, "a", "b", 0), (1, "a", "b", 0), (0, "b", "a", 0), (0, "a", "b", 10)]}
     assert len(seeds) == 4 and all(0 <= seed < 2**63 for seed in seeds)
 
 
@@ -223,5 +223,5 @@ def test_what_failed_is_played_again(hostile_plugins, tmp_path):
     settings(tmp_path, hostile(["exits", "clean-image"]))
     assert run(tmp_path, plugins=hostile_plugins).returncode == 1
     again = run(tmp_path, plugins=hostile_plugins)
-    assert again.returncode == 1 and "1 units to play" in again.stderr
+    assert again.returncode == 1 and "1 job to play" in again.stderr
     assert len(rows_of(tmp_path)) == 8

@@ -17,13 +17,16 @@ from torch import Tensor
 from arena.evaluation.bounds.minimisers import BranchAndBound, Descents, Found, Minimiser
 from arena.evaluation.bounds.separate import SeparateBound
 from arena.evaluation.bounds.separation import Separation
-from arena.geometry.norms import Norm
+from arena.geometry.norms import NORMS, Norm
 from arena.interface.contracts import Defense
 from arena.interface.prototypes import Points, Prototypes, input_of, prototypes_of
 from arena.interface.settings import Settings
 
 Kind = Literal["separate", "joint"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+SERIES: tuple[tuple[Kind, Norm], ...] = tuple(
+    (kind, norm) for kind in KINDS for norm in NORMS if (kind, norm) != ("separate", "l0")
+)
 
 _RIVALS = 3  # classes, the closest, whose smallest perturbations lead to further prototypes of the label
 _SLACK = 1e-4  # of a count of pixels: more than rounding can add to it

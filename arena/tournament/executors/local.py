@@ -1,67 +1,81 @@
-"""Worker processes: each call runs in one of them, under a time-out, and its failure is its own."""
+"""Worker processes: each job runs in one of them, under a time-out, and its failure is its own."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable
+import traceback
 from concurrent.futures import Future, TimeoutError
-from types import TracebackType
 from typing import Any, Self
 
 from pebble import ProcessExpired, ProcessPool
 
+from arena.errors import UserError
 from arena.interface.devices import resolve_device
 from arena.tournament import worker
 from arena.tournament.config import Config
+from arena.tournament.executors import Answer, Failure
+from arena.tournament.jobs import Job
 
 
-class WorkerFailure(Exception):
-    """A call did not come back: it ran out of time, or its process died."""
-
-
-class Workers:
+class LocalExecutor:
     """Worker processes that are replaced when they die. Leaving the context ends them, whatever they do.
 
-    Calls share processes, so that torch, data and defenses are loaded once; a call that must not share, because it runs
-    code of a third party that could change its process, gets a process that has run nothing and that nothing follows.
+    Jobs share processes, so that torch, data and defenses are loaded once; a foreign job gets a process that has run
+    nothing and that nothing follows.
     """
 
-    def __init__(self, config: Config, count: int) -> None:
-        self.count = count
-        self._config = config
+    def __init__(self, config: Config, workers: int) -> None:
+        self.workers = workers
+        # The address of the store can hold a password, and is not the workers' business.
+        self._config = config.model_copy(update={"run": config.run.model_copy(update={"db": ""})})
         self._pools: dict[bool, ProcessPool] = {}
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         for pool in self._pools.values():
             pool.stop()
             pool.join()
 
-    def submit(self, function: Callable[..., Any], *args: Any, timeout: float, alone: bool = False) -> Future:
-        """Run `function(*args)` in a worker, at most `timeout` seconds of it; `alone`: in a process of its own."""
-        if alone not in self._pools:
-            self._pools[alone] = ProcessPool(
-                self.count,
-                max_tasks=1 if alone else 0,
+    def submit(self, job: Job) -> Future[Answer | Failure]:
+        """Run the job in a worker; its failure is a value."""
+        if job.foreign not in self._pools:
+            self._pools[job.foreign] = ProcessPool(
+                self.workers,
+                max_tasks=1 if job.foreign else 0,
                 initializer=worker.initialize,
                 initargs=[self._config],
                 context=multiprocessing.get_context("spawn"),
             )
-        return self._pools[alone].schedule(function, args=args, timeout=timeout)
+        outcome: Future[Answer | Failure] = Future()
+        outcome.set_running_or_notify_cancel()
+        call = self._pools[job.foreign].schedule(_perform, args=[job], timeout=job.timeout)
+        call.add_done_callback(lambda ended: outcome.set_result(_outcome(ended, job.timeout)))
+        return outcome
 
 
-def outcome(future: Future, timeout: float) -> Any:
-    """The result of a call; raises what it raised, and WorkerFailure if it never came back."""
+def _perform(job: Job) -> tuple[str, Any]:
     try:
-        return future.result()
+        return "answer", worker.perform(job)
+    except BaseException as failure:  # a plugin may raise anything, SystemExit and KeyboardInterrupt too
+        reason = f"{type(failure).__name__}: {' '.join(str(failure).split()) or 'no message'}"
+        usage = isinstance(failure, UserError)
+        return "failure", (str(failure) if usage else reason, traceback.format_exc(), usage)
+
+
+def _outcome(ended: Future, timeout: float) -> Answer | Failure:
+    try:
+        kind, value = ended.result()
+        return Answer(value) if kind == "answer" else Failure(*value)
     except TimeoutError:
-        raise WorkerFailure(f"timed out after {timeout:g} s") from None
+        return Failure(f"timed out after {timeout:g} s")
     except ProcessExpired as failure:
         how = f"signal {-failure.exitcode}" if failure.exitcode < 0 else f"exit code {failure.exitcode}"
-        raise WorkerFailure(f"the worker process died ({how})") from None
+        return Failure(f"the worker process died ({how})")
+    except BaseException:  # the answer itself could not travel between the processes
+        return Failure("the answer could not be sent", traceback.format_exc())
 
 
 def worker_count(config: Config) -> int:

@@ -1,0 +1,159 @@
+"""Where answers go: each is checked, then its rows are committed, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from arena.interface.results import Identity, Record, Status
+from arena.store import bounds as bound_rows
+from arena.store import distals as distal_rows
+from arena.store.store import MatchKey, Store, Unit
+from arena.tournament import answers
+from arena.tournament.executors import Failure
+from arena.tournament.jobs import BoundJob, DistalJob, Job, MatchJob, VerifyJob
+
+J = TypeVar("J", bound=Job, contravariant=True)
+
+
+class Sink(Protocol[J]):
+    """Takes what jobs came to; the coordinator alone calls it."""
+
+    def begin(self) -> None:
+        """Before the first job: what an earlier run committed counts from now on."""
+        ...
+
+    def take(self, job: J, rows: Any) -> list[str]:
+        """Commit an answer; returns what there is to say of it, a line each. Raises WrongAnswer, nothing committed."""
+        ...
+
+    def fail(self, job: J, failure: Failure) -> None:
+        """Record that a job has no answer."""
+        ...
+
+
+@dataclass
+class PlannedMatch:
+    """A match and how many of its jobs are not over; `match_id` is None until it is registered by its first commit."""
+
+    key: MatchKey
+    match_id: int | None
+    jobs_left: int
+
+
+class MatchSink:
+    """Results of matches."""
+
+    def __init__(self, store: Store, labels: tuple[int, ...], matches: dict[tuple[str, str], PlannedMatch]) -> None:
+        """labels: of all samples; matches: by names of defense and attack."""
+        self._store, self._labels, self._matches = store, labels, matches
+        self._current = _Current(store)
+
+    def begin(self) -> None:
+        for match in self._matches.values():
+            if match.match_id is not None:
+                self._current.make(match.key.defense, match.key.conditions)
+                if not match.jobs_left:
+                    self._store.finish(match.match_id)  # a kill can come between the last chunk and this
+
+    def take(self, job: MatchJob, rows: Any) -> list[str]:
+        self._commit(job, answers.records(job, self._labels, rows), None)
+        return []
+
+    def fail(self, job: MatchJob, failure: Failure) -> None:
+        rows = [Record(one, self._labels[one], Status.ERROR, reason=failure.reason) for one in job.samples]
+        self._commit(job, rows, failure.traceback or failure.reason)
+
+    def _commit(self, job: MatchJob, records: list[Record], error: str | None) -> None:
+        match = self._matches[job.defense, job.attack]
+        fingerprint = match.key.defense.fingerprint
+        self._store.commit([Unit(match.key, records, error)], current=fingerprint not in self._current.made)
+        self._current.made.add(fingerprint)
+        match.jobs_left -= 1
+        if not match.jobs_left:
+            match_id = self._store.find_match(match.key)
+            assert match_id is not None  # the commit registered it
+            self._store.finish(match_id)
+
+
+class BoundSink:
+    """Lower bounds."""
+
+    def __init__(self, store: Store, data_hash: str, defenses: dict[str, Identity]) -> None:
+        self._store, self._data_hash, self._defenses = store, data_hash, defenses
+        self._current = _Current(store)
+
+    def begin(self) -> None:
+        for defense in self._defenses.values():
+            self._current.make(defense)
+
+    def take(self, job: BoundJob, rows: Any) -> list[str]:
+        values, defense = answers.bounds(job, rows), self._defenses[job.defense]
+        defense_id = self._store.register_defense(defense)
+        series = bound_rows.Series(defense_id, self._data_hash, job.norm, job.kind, job.seed)
+        bound_rows.append(self._store, series, values)
+        self._current.make(defense)
+        return []
+
+    def fail(self, job: BoundJob, failure: Failure) -> None:
+        """The next run tries again."""
+
+
+class DistalSink:
+    """Ascents from noise."""
+
+    def __init__(self, store: Store, defenses: dict[str, Identity]) -> None:
+        self._store, self._defenses = store, defenses
+        self._current = _Current(store)
+
+    def begin(self) -> None:
+        for defense in self._defenses.values():
+            self._current.make(defense)
+
+    def take(self, job: DistalJob, rows: Any) -> list[str]:
+        ended, defense = answers.distal(job, rows), self._defenses[job.defense]
+        defense_id = self._store.register_defense(defense)
+        distal_rows.append(self._store, defense_id, ended)
+        self._current.make(defense)
+        return []
+
+    def fail(self, job: DistalJob, failure: Failure) -> None:
+        """The next run tries again."""
+
+
+@dataclass
+class VerifySink:
+    """Counts what the check of stored rows came to; what it says is passed on, not kept."""
+
+    checked: int = 0
+    failures: int = 0
+    fragile: int = 0
+
+    def begin(self) -> None:
+        """Reading never writes."""
+
+    def take(self, job: VerifyJob, rows: Any) -> list[str]:
+        found = answers.verification(job, rows)
+        self.checked += found.checked
+        self.failures += len(found.failures)
+        self.fragile += len(found.fragile)
+        return [f"{job.match}, {line}" for line in found.fragile + found.failures]
+
+    def fail(self, job: VerifyJob, failure: Failure) -> None:
+        """Its rows are neither right nor wrong."""
+
+
+@dataclass
+class _Current:
+    """The defenses that this run has made current: those of which it, or an earlier run, has committed something."""
+
+    store: Store
+    made: set[str] = field(default_factory=set)
+
+    def make(self, defense: Identity, conditions: Mapping[str, Any] | None = None) -> None:
+        """Make a defense current, and the tournament of these conditions, unless it is or has committed nothing."""
+        defense_id = self.store.find_defense(defense) if defense.fingerprint not in self.made else None
+        if defense_id is not None:
+            self.store.make_current(defense_id, self.store.find_tournament(conditions) if conditions else None)
+            self.made.add(defense.fingerprint)

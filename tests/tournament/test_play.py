@@ -1,0 +1,212 @@
+"""Playing a plan: what is read, what is written, and when; answers are not believed. No process, no plugin: a fake
+executor answers with rows of its own."""
+
+import math
+from concurrent.futures import Future
+from contextlib import closing
+
+import pytest
+from rich.console import Console
+from stores import attack, defense, record
+
+from arena.cli import progress
+from arena.errors import PluginError
+from arena.interface.results import Status
+from arena.store.store import open_store
+from arena.tournament import answers, worker
+from arena.tournament.answers import Identified, Roster
+from arena.tournament.config import Config
+from arena.tournament.executors import Answer, Failure
+from arena.tournament.jobs import IdentifyJob, MatchJob
+from arena.tournament.plan import plan_matches
+from arena.tournament.play import play
+from arena.tournament.roster import Contestants
+
+CONFIG = Config.model_validate({"tournament": {"samples": 6, "chunk": 2}})
+LABELS = (1,) * 6
+
+
+class Honest:
+    """Finds an adversarial at distance 1 for every sample."""
+
+    workers = 1
+
+    def __init__(self, **changes):
+        self.changes = changes
+
+    def submit(self, job):
+        rows = [answers.plain(record(sample)) | self.changes for sample in job.samples]
+        future = Future()
+        future.set_result(self.answer({"rows": rows, "seconds": 0.5}))
+        return future
+
+    def answer(self, value):
+        return Answer(value)
+
+
+class Dead(Honest):
+    def answer(self, value):
+        return Failure("the worker process died (exit code 7)")
+
+
+@pytest.fixture
+def store(tmp_path):
+    with closing(open_store(str(tmp_path / "arena.db"))) as store:
+        yield store
+
+
+def contestants(weights="a"):
+    identity = defense(weights=weights)
+    roster = Roster(
+        defenses={"cnn": identity.package},
+        attacks={"boundary": attack().package},
+        pairs=frozenset({("cnn", "boundary")}),
+        with_prototypes=frozenset(),
+        data_hash="5eed",
+        labels=LABELS,
+        problems=(),
+    )
+    return Contestants(roster, {"cnn": Identified(identity)}, {"boundary": Identified(attack())})
+
+
+def planned(store, weights="a"):
+    return plan_matches(CONFIG, store, contestants(weights))
+
+
+def contents(store):
+    """Every row of the tables of identities, and the number of results."""
+    with store.reading() as connection:
+        tables = ("defense", "attack", "tournament", "match")
+        rows = [connection.exec_driver_sql(f"select * from {table} order by id").all() for table in tables]
+        return rows, connection.exec_driver_sql("select count(*) from result").scalar()
+
+
+def current(store):
+    """Fingerprint of the defense that leaderboards count."""
+    with store.reading() as connection:
+        return connection.exec_driver_sql("select fingerprint from defense order by last_used desc").scalar()
+
+
+def test_planning_writes_nothing(store):
+    list(play(planned(store), Honest()))
+    before, shown = contents(store), store.leaderboard()
+    assert planned(store).total == 0 and planned(store, "b").total == 3
+    assert contents(store) == before and store.leaderboard() == shown != []
+
+
+def test_a_defense_is_current_from_its_first_commit_on(store):
+    list(play(planned(store), Honest()))
+    events = play(planned(store, "b"), Honest())
+    assert current(store) == "cnn a"
+    next(events)
+    assert current(store) == "cnn b"
+    assert len(store.results()) == 2
+
+
+def test_a_defense_of_old_is_current_again_although_nothing_of_it_is_left_to_play(store):
+    for weights in ("a", "b"):
+        list(play(planned(store, weights), Honest()))
+    again = planned(store, "a")
+    assert again.total == 0 and again.settled == 6 and current(store) == "cnn b"
+    list(play(again, Honest()))
+    assert current(store) == "cnn a"
+
+
+def test_a_job_that_dies_leaves_error_rows_and_is_played_again(store):
+    failures = [played.failure.reason for played in play(planned(store), Dead())]
+    assert failures == ["the worker process died (exit code 7)"] * 3
+    assert {(row["status"], row["reason"]) for row in store.results()} == {("error", failures[0])}
+    assert planned(store).total == 3
+    assert [played.failure for played in play(planned(store), Honest())] == [None] * 3
+    assert {row["status"] for row in store.results()} == {"found"}
+
+
+class Text(str):
+    """Its methods could run code."""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sample": 5},
+        {"label": 2},
+        {"status": "won"},
+        {"status": "error"},
+        {"status": "not_found"},  # at a finite distance
+        {"distance": math.nan},
+        {"distance": math.inf},
+        {"distance": -1.0},
+        {"distance": "1"},
+        {"distance": True},
+        {"l0": None},
+        {"margin": math.inf},
+        {"queries": 1.5},
+        {"queries": 2**63},
+        {"seconds": math.inf},
+        {"progress": [[1, math.nan]]},
+        {"progress": {}},
+        {"reason": Text("a")},
+        {"adversarial": None},
+        {"adversarial": [[1, 28, 28], bytes(7)]},
+        {"adversarial": [[-1, -4], bytes(16)]},
+        {"adversarial": "image"},
+        {"extra": 1},
+    ],
+)
+def test_an_answer_that_was_not_asked_for_is_a_failed_job(store, changes):
+    ended = list(play(planned(store), Honest(**changes)))
+    assert len(ended) == 3 and all("not what was asked for" in played.failure.reason for played in ended)
+    assert {row["status"] for row in store.results()} == {"error"}
+
+
+@pytest.mark.parametrize(
+    "value", [None, [], {"rows": []}, {"rows": None, "seconds": 1.0}, {"rows": [], "seconds": "1"}]
+)
+def test_what_is_no_answer_is_a_failed_job(store, value):
+    executor = Honest()
+    executor.answer = lambda _: Answer(value)
+    assert all("not what was asked for" in played.failure.reason for played in play(planned(store), executor))
+
+
+def test_rows_survive_the_journey():
+    job = MatchJob(1.0, False, "cnn", "", "boundary", "", (0, 1, 2), 0, None)
+    rows = [record(0, progress=[[3, 2.0], [7, 1.0]], fragile=False), record(1, "not_found"), record(2, "misclassified")]
+    back = answers.records(job, LABELS, [answers.plain(row) for row in rows])
+    for row, other in zip(rows, back, strict=True):
+        assert answers.plain(row) == answers.plain(other) and isinstance(other.status, Status)
+    roster, identified = contestants().roster, Identified(defense(), bounds=(("joint", "l2"),))
+    assert answers.roster(answers.plain(roster)) == roster
+    job = IdentifyJob(1.0, False, "defense", "cnn", "bound")
+    assert answers.identified(job, answers.plain(identified)) == identified
+    with pytest.raises(answers.WrongAnswer, match="it is about abs"):
+        answers.identified(job, answers.plain(Identified(defense("abs"))))
+
+
+@pytest.mark.parametrize("changed", ["defense_fingerprint", "attack_fingerprint"])
+def test_a_plugin_that_changed_since_it_was_planned_is_not_played(changed):
+    planned = {
+        "defense_fingerprint": worker._defense("cnn").fingerprint,
+        "attack_fingerprint": worker._attack("fgsm").fingerprint,
+    }
+    job = {"timeout": 60.0, "foreign": False, "defense": "cnn", "attack": "fgsm", "samples": (0,), "seed": 0}
+    with pytest.raises(PluginError, match="not the one that was planned"):
+        worker.perform(MatchJob(**job, **planned | {changed: "f00"}, budget=None))
+    assert len(worker.perform(MatchJob(**job, **planned, budget=None))["rows"]) == 1
+
+
+def test_a_log_gets_a_line_now_and_then(store, monkeypatch, capsys):
+    console = Console(stderr=True)
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0)
+    assert progress.follow(planned(store), Honest(), console) == []
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"{done} of 3 jobs done, 0 failed, about {left} s left" for done, left in ((1, 1), (2, 0), (3, 0))]
+    monkeypatch.setattr(progress, "LOG_SECONDS", 3600)
+    progress.follow(planned(store, "b"), Honest(), console)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_failed_is_listed_and_told_by_the_exit_code(store, capsys):
+    failures = progress.follow(planned(store), Dead(), Console(stderr=True, quiet=True))
+    assert progress.finish(failures) == 1 and progress.finish([]) == 0
+    first = "failed: boundary against cnn, samples 0 to 1: the worker process died (exit code 7)"
+    assert capsys.readouterr().err.splitlines()[0] == first
