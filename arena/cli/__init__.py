@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import click
 
-from arena.cli import options, signals, streams
+from arena.cli import signals, streams
 from arena.cli.bounds import bounds
 from arena.cli.data import data
 from arena.cli.distal import distal
@@ -21,7 +19,7 @@ from arena.cli.run import run
 from arena.cli.table1 import table1
 from arena.cli.train import import_, train
 from arena.cli.verify import verify
-from arena.environment import default_db, wants_traceback
+from arena.environment import wants_traceback
 from arena.errors import UserError
 
 
