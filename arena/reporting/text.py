@@ -171,13 +171,14 @@ def close_up(table: Table, console: Console) -> Table:
     labels = table.columns[0]
     longest = Measurement.get(console, unlimited, Group(labels.header, *labels.cells)).maximum
     labels.min_width = min(LABEL_WIDTH, longest)
+    columns = len(table.columns)
     if Measurement.get(console, unlimited, table).maximum > console.width:
         table.padding = 0
-        numbers = Measurement.get(console, unlimited, table).maximum - longest
+        labels.max_width = labels.min_width
+        while len(table.columns) > 2 and Measurement.get(console, unlimited, table).minimum > console.width:
+            table.columns.pop()
+        numbers = Measurement.get(console, unlimited, table).maximum - labels.min_width
         labels.max_width = max(labels.min_width, console.width - numbers)
-    columns = len(table.columns)
-    while len(table.columns) > 2 and Measurement.get(console, unlimited, table).minimum > console.width:
-        table.columns.pop()
     if left_out := columns - len(table.columns):
         table.caption = f"Too narrow for {left_out} of {columns} columns: widen the terminal, or use another --format."
     return table

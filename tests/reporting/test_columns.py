@@ -140,6 +140,11 @@ def test_a_name_of_any_length_leaves_room_for_the_numbers():
     assert text.count("a" * 50) == 5 and "21.5%" in text and "Too narrow" not in text
 
 
+def test_a_name_takes_the_place_of_the_columns_that_are_left_out():
+    text = table([row(attack="brendel-bethge-l0-exact", rank=RANK)], 66)
+    assert "brendel-bethge-l0-exact" in text and "Too narrow for" in text
+
+
 def test_a_narrow_terminal_cuts_no_number():
     text = table(BOARD, 60)
     assert max(map(len, text.splitlines())) <= 60
