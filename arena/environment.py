@@ -20,3 +20,12 @@ def data_folder() -> Path | None:
 def wants_traceback() -> bool:
     """ARENA_TRACEBACK: set it to see the traceback of an unexpected error."""
     return bool(os.environ.get("ARENA_TRACEBACK"))
+
+
+def for_workers() -> dict[str, str]:
+    """The environment of worker processes: without the store's address, which may hold a password, and one thread.
+
+    Libraries read the number of threads while they are imported; a process with threads must not be forked.
+    """
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return {name: value for name, value in os.environ.items() if name != "ARENA_DB"} | one_thread

@@ -17,3 +17,24 @@ class AccessDenied(PluginError):
 
 class BudgetExhausted(PluginError):
     """An attack has no queries left; what the target saw until then still counts."""
+
+
+def printable(text: str, limit: int) -> str:
+    r"""`text` from a plugin, fit for a terminal and a database: at most `limit` characters, the middle cut out.
+
+    All but printable characters, newlines and tabs become escapes: NUL is \x00, a lone surrogate \udc80.
+    """
+    text = _cut(text, limit)  # before the escapes too: it can be huge
+    return _cut("".join(one if one.isprintable() or one in "\n\t" else _escaped(one) for one in text), limit)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    mark = f" [{len(text) - limit} characters cut] "
+    kept = max(limit - len(mark), 0)
+    return text[: kept - kept // 2] + mark + text[len(text) - kept // 2 :]

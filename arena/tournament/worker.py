@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import resource
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable
 from functools import cache
-from multiprocessing.connection import wait
+from importlib import import_module, metadata
 from typing import Any
 
 import torch
@@ -23,27 +17,36 @@ from arena.evaluation import bounds, distal, referee
 from arena.evaluation.verify import verify
 from arena.interface.contracts import Attack, Defense
 from arena.interface.devices import resolve_device
+from arena.interface.fingerprint import distribution_of
 from arena.interface.registry import Kind, load_attack, load_defense, registry
 from arena.interface.results import Verification
 from arena.tournament.answers import Identified, Roster, plain
 from arena.tournament.config import Config
+from arena.tournament.executors.child import limit_memory
 from arena.tournament.jobs import BoundJob, DistalJob, IdentifyJob, Job, MatchJob, RosterJob, VerifyJob
 
 _config = Config()
 
 
-def initialize(config: Config) -> None:
-    """Set a fresh worker up: it ignores Ctrl-C, dies with its coordinator and cannot take all the memory."""
+def warm() -> None:
+    """Import what workers need into the process that they are forked from: no plugin of another package, no thread."""
+    torch.set_num_threads(1)
+    for entry in metadata.entry_points(group="arena"):
+        if entry.dist and entry.dist.name == "arena-robustness":
+            entry.load()
+    import_module("torch.fx.experimental.symbolic_shapes")  # with sympy; torch does so for a process's first gradient
+    distribution_of(Attack)  # reads what is installed, once
+
+
+def initialize(config: Config) -> list[str]:
+    """Set a fresh worker up; returns what the user should know of this machine, a line each."""
     global _config
     _config = config
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what plugins print must not mix with results
     torch.set_num_threads(1)  # equal sums, hence equal rows, whatever the number of workers
     torch.backends.cudnn.deterministic = True
     if config.run.device == "cpu" or not torch.cuda.is_available():  # CUDA reserves address space beyond any limit
-        limit = int(config.run.memory * 2**30)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        return limit_memory(config.run.memory)
+    return []
 
 
 def perform(job: Job) -> Any:
@@ -198,10 +201,3 @@ def _stored(name: str, fingerprint: str, settings: str) -> Defense:
 @cache
 def _dataset() -> tuple[torch.Tensor, torch.Tensor]:
     return data.load_data(_config.tournament.dataset, _config.tournament.split)
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

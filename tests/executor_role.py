@@ -1,0 +1,172 @@
+"""What workers do in the tests of executors: any function of this file, by name."""
+
+import ctypes
+import mmap
+import os
+import pickle
+import re
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from arena.errors import UserError
+from arena.tournament.executors import child
+from arena.tournament.jobs import Job
+
+STATE = {"jobs": 0}
+
+
+@dataclass(frozen=True)
+class Call(Job):
+    function: str
+    args: tuple = ()
+
+
+def warm():
+    import arena.tournament.config  # noqa: F401
+
+
+def initialize(config):
+    STATE["db"] = config.run.db
+    if os.environ.get("ARENA_TEST_BROKEN"):
+        raise UserError("this worker has no settings")
+    return child.limit_memory(config.run.memory)
+
+
+def perform(job):
+    STATE["jobs"] += 1
+    return globals()[job.function](*job.args)
+
+
+def echo(value):
+    return value
+
+
+def state():
+    return {**STATE, "pid": os.getpid(), "server": os.getppid(), "threads": len(os.listdir("/proc/self/task"))}
+
+
+def environment():
+    return [os.environ.get("ARENA_DB"), os.environ["OMP_NUM_THREADS"]]
+
+
+def found(module):
+    return sys.modules[module].__file__ if module in sys.modules else __import__(module).__file__
+
+
+def sleep(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def span(seconds):
+    started = time.monotonic()
+    time.sleep(seconds)
+    return [started, time.monotonic()]
+
+
+def hold_the_lock():
+    re.match("(a+)+$", 64 * "a" + "b")
+
+
+def exits(code):
+    os._exit(code)
+
+
+def segfaults():
+    ctypes.string_at(0)
+
+
+def raises(text):
+    raise RuntimeError(text)
+
+
+def raises_usage(text):
+    raise UserError(text)
+
+
+class OwnError(BaseException):
+    def __init__(self, one, two):  # cannot be unpickled
+        super().__init__("of its own class")
+
+    def __reduce__(self):
+        raise TypeError("nor pickled")
+
+
+def raises_own():
+    raise OwnError(1, 2)
+
+
+def leaves_thread():
+    threading.Thread(target=time.sleep, args=(1000,), daemon=False).start()
+    return "done"
+
+
+def leaves_process(detached=False, die=False, hang=False):
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=detached)
+    if die or hang:
+        print(process.pid, flush=True)
+    if die:
+        os._exit(9)
+    if hang:
+        time.sleep(1000)
+    return process.pid
+
+
+def daemonizes():
+    """The pid of a grandchild whose parent has ended, in a session of its own."""
+    code = (
+        "import subprocess\n"
+        "process = subprocess.Popen(['sleep', '1000'], start_new_session=True, stdout=-3, stderr=-3)\n"
+        "print(process.pid)"
+    )
+    return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+
+def prints(megabytes):
+    print("a first line")
+    for _ in range(megabytes):
+        print(2**20 * "x")
+    os.write(1, b"\x1b[31m\xff raw\n")
+    return "printed"
+
+
+class Malicious:
+    def __reduce__(self):
+        return (open, ("pwned", "w"))
+
+
+def answers_with(what):
+    """Write to the pipe of the answers oneself."""
+    content = {
+        "pickle": pickle.dumps(Malicious()),
+        "time": b"\x93\x01\xa6answer\xd6\xff\x00\x00\x00\x00",
+        "types": b"\x95\x01\xa7failure\x01\x02\x03",
+        "other": b"\x93\x09\xa6answer\x01",
+        "empty": b"",
+    }
+    sizes = {"long": 2**40}
+    for fd in range(3, 100):
+        try:
+            kind = os.readlink(f"/proc/self/fd/{fd}")
+            flags = int(re.search(r"flags:\s+(\d+)", Path(f"/proc/self/fdinfo/{fd}").read_text()).group(1), 8)
+        except OSError:
+            continue
+        if kind.startswith("pipe:") and flags & 1:
+            body = content.get(what, b"")
+            os.write(fd, sizes.get(what, len(body)).to_bytes(8, "big") + body)
+            return "written"
+    raise AssertionError("no pipe")
+
+
+def unplain():
+    return {"tensor": object()}
+
+
+def hoards(shared):
+    keep = []
+    while True:
+        keep.append(mmap.mmap(-1, 2**28, flags=mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE))
