@@ -31,7 +31,7 @@ def record(sample, status="found", distance=1.0, **fields):
         found = {"adversarial_label": 3, "adversarial": image(sample), "margin": 0.5, "best_query": 7}
         fields = {**dict.fromkeys(NORMS, distance), **found, **fields}
     else:
-        distance = {Status.ERROR: None, Status.MISCLASSIFIED: 0.0}.get(status, math.inf)
+        distance = {Status.ERROR: None, Status.UNSTABLE: None, Status.MISCLASSIFIED: 0.0}.get(status, math.inf)
     return Record(sample=sample, label=1, clean_label=1, status=status, distance=distance, queries=10, **fields)
 
 

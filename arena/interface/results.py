@@ -18,6 +18,7 @@ class Status(StrEnum):
     FOUND = "found"  # a verified adversarial
     NOT_FOUND = "not_found"  # the attack proposed none: distance infinity
     REJECTED = "rejected"  # it proposed one that does not hold: distance infinity
+    UNSTABLE = "unstable"  # it proposed one that the target saw fool and that no longer does: no distance
     ERROR = "error"  # the unit failed: no distance, it is no evidence either way
 
 

@@ -10,7 +10,8 @@ import numpy as np
 def accuracy_curve(distances: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Accuracy against perturbation size (paper, Figure 2): epsilon [K] ascending from 0, accuracy [K] in [0, 1].
 
-    distances: the minimal one of each sample, >= 0; 0 for a misclassified sample, infinity where every attack failed.
+    distances: the minimal one of each sample, >= 0; 0 for a misclassified sample, infinity where every attack failed,
+    not a number for an unstable sample, which is never robust.
     accuracy[k] is the share of samples whose distance is > epsilon[k]. It holds up to epsilon[k + 1] (draw it with
     steps after each point), the last one for good. Both are empty without samples.
     """
@@ -18,7 +19,8 @@ def accuracy_curve(distances: Sequence[float] | np.ndarray) -> tuple[np.ndarray,
     if not len(distances):
         return np.empty(0), np.empty(0)
     epsilon = np.unique(np.append(distances[np.isfinite(distances)], 0.0))
-    fallen = np.searchsorted(np.sort(distances), epsilon, side="right")
+    unstable = np.isnan(distances)
+    fallen = np.searchsorted(np.sort(distances[~unstable]), epsilon, side="right") + unstable.sum()
     return epsilon, 1 - fallen / len(distances)
 
 

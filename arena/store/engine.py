@@ -86,6 +86,15 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
+def upgrading(engine: Engine) -> Iterator[Connection]:
+    """As `writing`, but tables that others refer to may be made anew: what refers to them is checked at the end."""
+    with writing(engine.execution_options(foreign_keys="OFF")) as connection:
+        yield connection
+        if connection.dialect.name == "sqlite" and connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+            raise UserError(f"database {database_name(engine.url)}: rows refer to others that are not there")
+
+
+@contextmanager
 def explained(url: URL) -> Iterator[None]:
     """Turns what the database says about its file or its server into a UserError of one line."""
     try:
@@ -140,10 +149,12 @@ def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def configure(connection, _record) -> None:
         connection.isolation_level = None  # the driver would begin only at the first write: too late for a snapshot
-        for pragma in (f"busy_timeout={BUSY_SECONDS * 1000}", "foreign_keys=ON", "synchronous=FULL"):
+        for pragma in (f"busy_timeout={BUSY_SECONDS * 1000}", "synchronous=FULL"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        if statement := connection.get_execution_options().get("begin", "BEGIN"):
+        options = connection.get_execution_options()
+        if statement := options.get("begin", "BEGIN"):
+            connection.exec_driver_sql(f"PRAGMA foreign_keys={options.get('foreign_keys', 'ON')}")
             connection.exec_driver_sql(statement)

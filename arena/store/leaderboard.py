@@ -2,12 +2,14 @@
 
 The conventions are Table 1's: a misclassified sample has distance 0, a failed attack infinity; the median and the
 accuracy are over samples; "all" is the minimum over the attacks of a norm, sample by sample. Rows of status error are
-no evidence: they are counted, nothing more. The view `leaderboard` says the same in SQL.
+no evidence: they are counted, nothing more. An unstable sample has no distance and never counts as robust. The view
+`leaderboard` says the same in SQL.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -25,6 +27,10 @@ from arena.store.views import current_match, lower_bound
 
 By = Literal["match", "defense", "attack"]
 ALL = "all"
+
+# The distance of an unstable sample while minima are taken: any adversarial that holds is closer, and a failed attack,
+# at infinity, is no evidence against it. The view does the same.
+_UNSTABLE = sys.float_info.max
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +66,10 @@ class LeaderboardRow:
     """One attack, or the minimum over all of a norm, against one defense.
 
     Shares are in [0, 1], over the `samples` with a result; None where there is none. `errors` counts rows without
-    one. `accuracy` is the share of samples whose distance is > `epsilon`, None where the norm
-    has no threshold; `median_distance` may be infinite.
-    `unstable` counts the samples without an adversarial that holds but with one that fooled the defense at first.
+    one. `accuracy` is the share of samples whose distance is > `epsilon` (by a millionth of it, `schema.WITHIN`), None
+    where the norm has no threshold. `median_distance` may be infinite.
+    `unstable` counts the samples without an adversarial that holds but with one that fooled the defense at first: they
+    count in `accuracy`, as not robust, and have no distance to count elsewhere.
     `fragile` counts the samples whose closest adversarial vanishes once the defense's inference converges; where a
     solid one is equally close, it is not counted.
     `bracket` is None where no sample has both a result and a bound, `rank` unless by="attack", and `curve`, the
@@ -126,6 +133,7 @@ def rows(
                 epsilon=epsilon,
                 fingerprint=defense.fingerprint,
                 fragile=int(found.fragile.sum()),
+                unstable=int((found.distances == _UNSTABLE).sum()),
                 bracket=_bracket(found, bounded),
                 rank=ranks.get(attack),
                 curve=ranking.curve(connection, found.matches) if curves and not cross_norm and attack != ALL else None,
@@ -171,8 +179,8 @@ def _evidence(
     for match_id, own, attack, *which in connection.execute(matches.order_by(current_match.c.id)):
         for target in NORMS if cross_norm else (own,):
             if norm in (None, target):
-                distance = case((result.status == Status.FOUND, result[target]), else_=result.distance)
-                samples, distances = _columns(connection, match_id, distance if cross_norm else result.distance)
+                measured = result[target] if cross_norm else result.distance
+                samples, distances = _columns(connection, match_id, measured)
                 if len(samples) or match_id in errors:
                     doubtful = np.isin(samples, fragile.get(match_id, []))
                     part = _Distances(samples, distances, doubtful, errors.get(match_id, 0), (match_id,))
@@ -180,13 +188,18 @@ def _evidence(
     return found
 
 
-def _columns(connection: Connection, match_id: int, distance: ColumnElement[float]) -> np.ndarray:
-    """Samples and distances [2, N] of a match's rows, without errors.
+def _columns(connection: Connection, match_id: int, measured: ColumnElement[float]) -> np.ndarray:
+    """Samples and distances [2, N] of a match's rows, without errors; measured: the distance of what was found.
 
     A million rows come this way, so they are taken from the driver's cursor: SQLAlchemy's rows triple the time.
     """
     result = schema.result.c
-    query = select(result.sample, distance).where(result.match_id == match_id, result.distance.is_not(None))
+    distance = case(
+        (result.status == Status.FOUND, measured),
+        (result.status == Status.UNSTABLE, _UNSTABLE),
+        else_=result.distance,
+    )
+    query = select(result.sample, distance).where(result.match_id == match_id, result.status != Status.ERROR)
     cursor = connection.execute(query.order_by(result.sample)).cursor
     assert cursor is not None
     return np.fromiter(chain.from_iterable(cursor.fetchall()), float).reshape(-1, 2).T
@@ -210,28 +223,36 @@ def _ranks(
     """Each attack, ranked on the samples that it was played on."""
     unique: Mapping[str, int] = {}
     if epsilon is not None:
-        within = {name: of.samples[(of.distances > 0) & (of.distances <= epsilon)] for name, of in merged.items()}
+        reach = epsilon * schema.WITHIN
+        within = {name: of.samples[(of.distances > 0) & (of.distances <= reach)] for name, of in merged.items()}
         unique = ranking.unique(within)
     ranks = {}
     for name, of in merged.items():
-        optimality = ranking.optimality(of.distances, best.distances[np.searchsorted(best.samples, of.samples)])
+        least = best.distances[np.searchsorted(best.samples, of.samples)]
+        optimality = ranking.optimality(_as_failed(of.distances), _as_failed(least))
         ranks[name] = Rank(optimality, unique.get(name), *ranking.median_costs(connection, of.matches))
     return ranks
+
+
+def _as_failed(distances: np.ndarray) -> np.ndarray:
+    """An attack earns nothing by a defense that does not stand by its answer."""
+    return np.where(distances == _UNSTABLE, math.inf, distances)
 
 
 def _statistics(distances: np.ndarray, epsilon: float | None) -> dict[str, Any]:
     if not len(distances):
         return {"clean_accuracy": None, "median_distance": None, "accuracy": None}
+    measured = distances[distances != _UNSTABLE]
     return {
         "clean_accuracy": float(np.mean(distances > 0)),
-        "median_distance": float(np.median(distances)),
-        "accuracy": None if epsilon is None else float(np.mean(distances > epsilon)),
+        "median_distance": float(np.median(measured)) if len(measured) else None,
+        "accuracy": None if epsilon is None else float(np.sum(measured > epsilon * schema.WITHIN) / len(distances)),
     }
 
 
 def _bracket(found: _Distances, bounds: Mapping[int, float]) -> Bracket | None:
     """What bounds [sample] and distances say together."""
-    both = np.isin(found.samples, np.fromiter(bounds, float))
+    both = np.isin(found.samples, np.fromiter(bounds, float)) & (found.distances != _UNSTABLE)
     if not both.any():
         return None
     distances = found.distances[both]

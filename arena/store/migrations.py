@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
-from sqlalchemy import Connection, Engine, insert, inspect, select, update
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Connection,
+    Engine,
+    Table,
+    cast,
+    func,
+    insert,
+    inspect,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import OID
+from sqlalchemy.schema import CreateTable
 
 from arena.errors import UserError
-from arena.store.engine import NOTHING_PLAYED, database_name, reading, use_wal, writing
-from arena.store.schema import THRESHOLDS, bound, distal, metadata, result, schema_version, threshold
+from arena.store.engine import NOTHING_PLAYED, database_name, lock, reading, upgrading, use_wal
+from arena.store.schema import THRESHOLDS, bound, distal, match, metadata, result, schema_version, threshold
 from arena.store.views import VIEWS
 
 
 def _bounds_of_data_and_distals(connection: Connection) -> None:
-    """Version 2. Nothing wrote bounds before, so their table is made anew rather than copied.
-
-    A later version that changes one of these tables first copies its definition of today to here.
-    """
+    """Version 2. Nothing wrote bounds before, so their table is made anew rather than copied."""
     for column in ("fragile BOOLEAN", "progress TEXT"):
         connection.exec_driver_sql(f"ALTER TABLE result ADD COLUMN {column}")
-    (evidence,) = (index for index in result.indexes if index.name == "result_evidence")
-    evidence.drop(connection)
-    evidence.create(connection)
     bound.drop(connection)
     metadata.create_all(connection, [bound, distal])
 
@@ -36,8 +46,58 @@ def _access(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE attack RENAME COLUMN needs TO access")
 
 
+def _unstable(connection: Connection) -> None:
+    """Version 5: the status unstable, an index of failed rows, and integers of 64 bits on PostgreSQL too."""
+    for table in (match, result, bound, distal):
+        renew(connection, table)
+
+
 # MIGRATIONS[n - 1] takes the tables of version n to version n + 1. A step is never edited once released.
-MIGRATIONS: list[Callable[[Connection], None]] = [_bounds_of_data_and_distals, _bounds_anew, _access]
+MIGRATIONS: list[Callable[[Connection], None]] = [_bounds_of_data_and_distals, _bounds_anew, _access, _unstable]
+
+
+def renew(connection: Connection, table: Table) -> None:
+    """Give a table the columns, conditions and indexes that the schema of today has; its rows stay.
+
+    A column that is new is NULL. Whichever version a step belongs to, a table ends as today's, so that a step that
+    renews it once more finds little to do.
+    """
+    if connection.dialect.name == "sqlite":
+        _copy(connection, table)
+    else:
+        _alter(connection, table)
+    for index in table.indexes:
+        index.create(connection)
+
+
+def _copy(connection: Connection, table: Table) -> None:
+    """SQLite cannot change a condition, so that the rows move to a new table of the same name."""
+    name = connection.dialect.identifier_preparer.format_table(table)
+    present = {column["name"] for column in inspect(connection).get_columns(table.name)}
+    kept = ", ".join(column.name for column in table.columns if column.name in present)
+    definition = str(CreateTable(table).compile(dialect=connection.dialect))
+    connection.exec_driver_sql(definition.replace(f"CREATE TABLE {name}", "CREATE TABLE renewed", 1))
+    connection.exec_driver_sql(f"INSERT INTO renewed ({kept}) SELECT {kept} FROM {name}")
+    connection.exec_driver_sql(f"DROP TABLE {name}")
+    connection.exec_driver_sql(f"ALTER TABLE renewed RENAME TO {name}")
+
+
+def _alter(connection: Connection, table: Table) -> None:
+    present = inspect(connection)
+    columns = {column["name"] for column in present.get_columns(table.name)}
+    for index in present.get_indexes(table.name):
+        if "duplicates_constraint" not in index:
+            connection.exec_driver_sql(f"DROP INDEX {index['name']}")
+    changes = [f"DROP CONSTRAINT {check['name']}" for check in present.get_check_constraints(table.name)]
+    for column in table.columns:
+        kind = column.type.compile(connection.dialect)
+        if column.name not in columns:
+            changes.append(f"ADD COLUMN {column.name} {kind}")
+        elif isinstance(column.type, BigInteger):
+            changes.append(f"ALTER COLUMN {column.name} TYPE {kind}")
+    checks = (constraint for constraint in table.constraints if isinstance(constraint, CheckConstraint))
+    changes += [f"ADD CONSTRAINT {check.name} CHECK ({check.sqltext})" for check in checks]
+    connection.exec_driver_sql(f"ALTER TABLE {table.name} {', '.join(changes)}")
 
 
 def current_version() -> int:
@@ -45,18 +105,20 @@ def current_version() -> int:
 
 
 def prepare(engine: Engine, create: bool) -> None:
-    """Create or migrate the tables, in one transaction.
+    """Create or migrate the tables and replace the views whose SQL differs, in one transaction.
 
     Raises UserError for another program's database, one of a newer arena and, without `create`, an empty one.
     """
     with reading(engine) as connection:
         version = _version(connection)
+        done = version == current_version() and not any(_is_stale(connection, view) for view in VIEWS)
     if version == 0 and not create:
         raise UserError(f"database {database_name(engine.url)}: {NOTHING_PLAYED}")
     if version == 0:
         use_wal(engine)
-    if version < current_version():
-        with writing(engine) as connection:
+    if not done:
+        with upgrading(engine) as connection:
+            lock(connection, "schema")
             _upgrade(connection, _version(connection))  # read again: another process may have done it meanwhile
 
 
@@ -87,5 +149,24 @@ def _upgrade(connection: Connection, version: int) -> None:
         for step in MIGRATIONS[version - 1 :]:
             step(connection)
         connection.execute(update(schema_version).values(version=current_version()))
-    for view, query in VIEWS.items():
-        connection.exec_driver_sql(f"CREATE VIEW {view} AS {query}")
+    for view in VIEWS:
+        connection.exec_driver_sql(_definition(view))
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"COMMENT ON VIEW {view} IS '{_digest(view)}'")
+
+
+def _is_stale(connection: Connection, view: str) -> bool:
+    """Whether a view is missing or says something else than the code, without a new version of the tables."""
+    if connection.dialect.name == "postgresql":  # it keeps no text, so that a comment on the view holds a digest
+        kept = select(func.obj_description(cast(func.to_regclass(view), OID), "pg_class"))
+        return connection.scalar(kept) != _digest(view)
+    kept_text = text("SELECT sql FROM sqlite_master WHERE name = :view")
+    return connection.scalar(kept_text, {"view": view}) != _definition(view)
+
+
+def _definition(view: str) -> str:
+    return f"CREATE VIEW {view} AS {VIEWS[view]}"
+
+
+def _digest(view: str) -> str:
+    return hashlib.sha256(_definition(view).encode()).hexdigest()

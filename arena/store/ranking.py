@@ -70,13 +70,16 @@ def curve(connection: Connection, matches: Sequence[int]) -> list[tuple[int, flo
     """Median distance against queries: how close the attack is if it may ask so often, (queries, distance) ascending.
 
     Points lie at 1, 2, 5, 10, 20, ... queries, forward and gradient together, and at the most that a sample took.
-    Several matches run side by side. Empty without results.
+    Several matches run side by side. Empty without results; unstable samples, which have no distance, are left out.
     """
     result = schema.result.c
     query = select(
         result.sample, result.distance, result.queries + result.gradient_queries, result.status, result.progress
-    ).where(result.match_id.in_(matches), result.distance.is_not(None))
+    ).where(result.match_id.in_(matches), result.status != Status.ERROR)
     rows = connection.execute(query).all()
+    unstable = {sample for sample, _, _, status, _ in rows if status == Status.UNSTABLE}
+    unstable -= {sample for sample, distance, *_ in rows if distance is not None and math.isfinite(distance)}
+    rows = [row for row in rows if row.distance is not None and row.sample not in unstable]
     if not rows:
         return []
     points = _points(max(queries for _, _, queries, _, _ in rows))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -30,7 +31,11 @@ from arena.interface.results import Status
 # Table 1, caption: the perturbation size at which the accuracy is read.
 THRESHOLDS = {"l0": 12.0, "l2": 1.5, "linf": 0.3}
 
-_LARGEST = "1.7976931348623157e308"  # the largest double: no infinity can be written in both dialects
+WITHIN = 1 + 1e-6  # a distance up to epsilon * WITHIN is within epsilon: float32(0.3) is more than 0.3
+
+LARGEST = "1.7976931348623157e308"  # the largest double: no infinity can be written in both dialects
+
+_WHOLE = BigInteger().with_variant(Integer, "sqlite")  # SQLite's integers have 64 bits, PostgreSQL's have 32
 
 
 def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
@@ -95,7 +100,7 @@ match = Table(
     Column("defense_id", ForeignKey("defense.id"), nullable=False),
     Column("attack_id", ForeignKey("attack.id"), nullable=False),
     Column("norm", Text, nullable=False),
-    Column("budget", Integer),  # queries per sample, NULL: unlimited
+    Column("budget", _WHOLE),  # queries per sample, NULL: unlimited
     Column("status", Text, nullable=False),
     Column("error", Text),  # the traceback of the last unit that failed
     _one_of("norm", NORMS),
@@ -121,13 +126,11 @@ result = Table(
     Column("adversarial_label", Integer),
     Column("status", Text, nullable=False),
     Column("distance", Double),  # in the norm of the match
-    Column("l0", Double),
-    Column("l2", Double),
-    Column("linf", Double),
+    *(Column(norm, Double) for norm in NORMS),  # of the stored adversarial
     Column("margin", Double),
-    Column("queries", Integer, nullable=False),
-    Column("gradient_queries", Integer, nullable=False),
-    Column("best_query", Integer),
+    Column("queries", _WHOLE, nullable=False),
+    Column("gradient_queries", _WHOLE, nullable=False),
+    Column("best_query", _WHOLE),
     Column("seconds", Double, nullable=False),
     Column("reason", Text),
     Column("adversarial", LargeBinary),  # zlib of little-endian float32 [1, 28, 28]
@@ -135,11 +138,11 @@ result = Table(
     Column("progress", Text),  # JSON: [query, distance] of each closer adversarial that was seen
     _one_of("status", Status),
     CheckConstraint(
-        f"CASE status WHEN '{Status.ERROR}' THEN distance IS NULL"
-        f" WHEN '{Status.MISCLASSIFIED}' THEN distance IS NOT NULL AND distance = 0"
-        f" WHEN '{Status.FOUND}' THEN distance IS NOT NULL AND distance BETWEEN 0 AND {_LARGEST}"
-        " AND l0 IS NOT NULL AND l2 IS NOT NULL AND linf IS NOT NULL AND adversarial IS NOT NULL"
-        f" ELSE distance IS NOT NULL AND distance > {_LARGEST} END",
+        f"CASE WHEN status IN ('{Status.ERROR}', '{Status.UNSTABLE}') THEN distance IS NULL"
+        f" WHEN status = '{Status.MISCLASSIFIED}' THEN distance IS NOT NULL AND distance = 0"
+        f" WHEN status = '{Status.FOUND}' THEN distance IS NOT NULL AND distance BETWEEN 0 AND {LARGEST}"
+        f" AND {' AND '.join(f'{norm} IS NOT NULL' for norm in NORMS)} AND adversarial IS NOT NULL"
+        f" ELSE distance IS NOT NULL AND distance > {LARGEST} END",
         name="distance_of_status",
     ),
 )
@@ -148,7 +151,7 @@ Index("result_failed", result.c.match_id, result.c.sample, sqlite_where=FAILED, 
 # All that a leaderboard reads, beside the adversarials' gigabytes instead of between them.
 Index(
     "result_evidence",
-    *(result.c[name] for name in ("match_id", "sample", "distance", "status", "l0", "l2", "linf", "fragile")),
+    *(result.c[name] for name in ("match_id", "sample", "distance", "status", *NORMS, "fragile")),
 )
 
 bound = Table(
@@ -161,7 +164,7 @@ bound = Table(
     Column("norm", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("value", Double, nullable=False),
-    Column("seed", Integer, nullable=False),
+    Column("seed", _WHOLE, nullable=False),
     UniqueConstraint("defense_id", "data_hash", "sample", "norm", "kind", "seed"),
     _one_of("norm", NORMS),
 )
@@ -173,12 +176,12 @@ distal = Table(
     Column("defense_id", ForeignKey("defense.id"), nullable=False),
     Column("label", Integer, nullable=False),  # the class that the image is to be taken for
     Column("gradient", Text, nullable=False),  # autograd, straight-through, exact or estimated
-    Column("seed", Integer, nullable=False),
+    Column("seed", _WHOLE, nullable=False),
     Column("status", Text, nullable=False),
     Column("confidence", Double, nullable=False),
     Column("steps", Integer, nullable=False),
-    Column("queries", Integer, nullable=False),
-    Column("gradient_queries", Integer, nullable=False),
+    Column("queries", _WHOLE, nullable=False),
+    Column("gradient_queries", _WHOLE, nullable=False),
     Column("seconds", Double, nullable=False),
     Column("image", LargeBinary, nullable=False),  # as result.adversarial
     UniqueConstraint("defense_id", "label", "gradient", "seed"),

@@ -5,6 +5,11 @@ from __future__ import annotations
 from sqlalchemy import column, table
 
 from arena.interface.results import Status
+from arena.store.schema import LARGEST, WITHIN
+
+# An unstable answer has no distance, and is no failure of the attack either: of a sample's rows any adversarial that
+# holds comes before it, and a failed attack after it.
+_CLOSENESS = f"CASE r.status WHEN '{Status.UNSTABLE}' THEN {LARGEST} ELSE r.distance END"
 
 VIEWS = {
     # The matches that count: each defense as it was last used, on the data that was last used; 0 is what was only
@@ -21,17 +26,18 @@ VIEWS = {
         WHERE latest.last_used = (SELECT MAX(last_used) FROM tournament) AND latest.last_used > 0
             AND d.last_used = (SELECT MAX(other.last_used) FROM defense other WHERE other.name = d.name)
             AND d.last_used > 0""",
-    # The closest verified adversarial of each sample over all attacks of a norm; the first of equally close ones.
-    "best_result": """
+    # The closest verified adversarial of each sample over all attacks of a norm; the first of equally close ones. An
+    # unstable sample, without distance, where an attack found none that holds.
+    "best_result": f"""
         SELECT defense, norm, sample, attack, distance, status, match_id
         FROM (
             SELECT m.defense, m.norm, m.attack, r.sample, r.distance, r.status, r.match_id,
                 ROW_NUMBER() OVER (
-                    PARTITION BY m.defense, m.norm, r.sample ORDER BY r.distance, r.match_id
+                    PARTITION BY m.defense, m.norm, r.sample ORDER BY {_CLOSENESS}, r.match_id
                 ) AS place
             FROM current_match m
             JOIN result r ON r.match_id = m.id
-            WHERE r.distance IS NOT NULL
+            WHERE r.status <> '{Status.ERROR}'
         ) AS ranked
         WHERE place = 1""",
     # The best kind of bound of each sample. Each search may miss the minimum, so of its seeds the least counts.
@@ -60,40 +66,47 @@ VIEWS = {
             FROM lower_bound
             WHERE data_hash = (SELECT data_hash FROM tournament ORDER BY last_used DESC LIMIT 1)
         ), per_attack AS (
-            SELECT n.all_group, n.attack_group, n.epsilon, r.sample, MIN(r.distance) AS distance,
-                MIN(CASE WHEN r.fragile THEN NULL ELSE r.distance END) AS solid,
+            SELECT n.all_group, n.attack_group, n.epsilon, r.sample, MIN({_CLOSENESS}) AS closeness,
+                MIN(CASE WHEN r.fragile THEN NULL ELSE {_CLOSENESS} END) AS solid,
                 SUM(CASE WHEN r.status = '{Status.ERROR}' THEN 1 ELSE 0 END) AS errors, MAX(b.value) AS lower_bound
             FROM numbered n
             JOIN result r ON r.match_id = n.id
             LEFT JOIN bounded b ON b.defense_id = n.defense_id AND b.norm = n.norm AND b.sample = r.sample
             GROUP BY n.all_group, n.attack_group, n.epsilon, r.sample
         ), per_group AS (
-            SELECT attack_group AS first_match, 0 AS is_all, epsilon, distance, solid, errors, lower_bound
+            SELECT attack_group AS first_match, 0 AS is_all, epsilon, closeness, solid, errors, lower_bound
             FROM per_attack
             UNION ALL
-            SELECT all_group, 1, epsilon, MIN(distance), MIN(solid), SUM(errors), MAX(lower_bound)
+            SELECT all_group, 1, epsilon, MIN(closeness), MIN(solid), SUM(errors), MAX(lower_bound)
             FROM per_attack
             GROUP BY all_group, epsilon, sample
-        ), ranked AS (
-            SELECT g.*,
-                ROW_NUMBER() OVER (PARTITION BY first_match, is_all ORDER BY distance NULLS LAST) AS place,
-                COUNT(distance) OVER (PARTITION BY first_match, is_all) AS samples
+        ), per_sample AS (
+            SELECT g.*, NULLIF(closeness, {LARGEST}) AS distance,
+                CASE WHEN closeness = {LARGEST} THEN 1 ELSE 0 END AS unstable
             FROM per_group g
+        ), ranked AS (
+            SELECT s.*,
+                ROW_NUMBER() OVER (PARTITION BY first_match, is_all ORDER BY distance NULLS LAST) AS place,
+                COUNT(distance) OVER (PARTITION BY first_match, is_all) AS measured
+            FROM per_sample s
         ), summary AS (
-            SELECT first_match, is_all, epsilon, samples, SUM(errors) AS errors,
-                AVG(CASE WHEN distance > 0 THEN 1.0 WHEN distance <= 0 THEN 0.0 END) AS clean_accuracy,
-                (MAX(CASE WHEN place = (samples + 1) / 2 THEN distance END)
-                    + MAX(CASE WHEN place = samples / 2 + 1 THEN distance END)) / 2 AS median_distance,
+            SELECT first_match, is_all, epsilon, measured + SUM(unstable) AS samples, SUM(errors) AS errors,
+                AVG(CASE WHEN closeness > 0 THEN 1.0 WHEN closeness <= 0 THEN 0.0 END) AS clean_accuracy,
+                (MAX(CASE WHEN place = (measured + 1) / 2 THEN distance END)
+                    + MAX(CASE WHEN place = measured / 2 + 1 THEN distance END)) / 2 AS median_distance,
                 AVG(CASE WHEN distance IS NOT NULL THEN lower_bound END) AS lower_bound_mean,
                 AVG(CASE WHEN lower_bound IS NOT NULL THEN distance END) AS mean_distance,
                 COUNT(CASE WHEN distance < solid OR solid IS NULL THEN distance END) AS fragile,
-                AVG(CASE WHEN distance > epsilon THEN 1.0 WHEN distance <= epsilon THEN 0.0 END) AS accuracy
+                AVG(CASE WHEN distance > epsilon * {WITHIN} THEN 1.0 WHEN closeness >= 0 THEN 0.0 END)
+                    AS accuracy,
+                SUM(unstable) AS unstable
             FROM ranked
-            GROUP BY first_match, is_all, epsilon, samples
+            GROUP BY first_match, is_all, epsilon, measured
         )
         SELECT d.name AS defense, n.norm, CASE s.is_all WHEN 1 THEN 'all' ELSE n.attack END AS attack,
-            s.samples, s.errors, s.clean_accuracy, s.median_distance, s.epsilon, s.accuracy, s.lower_bound_mean,
-            d.fingerprint, s.fragile, s.mean_distance
+            s.samples, s.errors, CAST(s.clean_accuracy AS DOUBLE PRECISION) AS clean_accuracy, s.median_distance,
+            s.epsilon, CAST(s.accuracy AS DOUBLE PRECISION) AS accuracy, s.lower_bound_mean, d.fingerprint, s.fragile,
+            s.mean_distance, s.unstable
         FROM summary s
         JOIN numbered n ON n.id = s.first_match
         JOIN defense d ON d.id = n.defense_id""",

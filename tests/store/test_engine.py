@@ -13,7 +13,7 @@ from stores import open_match, record
 
 from arena.errors import UserError
 from arena.store import engine as database
-from arena.store import migrations
+from arena.store import migrations, views
 from arena.store.store import open_store
 
 
@@ -181,46 +181,90 @@ def test_an_older_database_is_migrated_step_by_step(file, monkeypatch):
     assert seen == ["second"]
 
 
-def columns(file):
+def layout(file):
+    """Tables with their columns and conditions, indexes and views, however they came to be."""
     with sqlite3.connect(file) as connection:
-        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-        return {
-            table: sorted(column[1:4] for column in connection.execute(f"PRAGMA table_info({table})"))
-            for (table,) in tables
-        }
+        kept = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
+    definitions = {(kind, name): re.sub(r'[\s"]+', " ", sql) for kind, name, sql in kept}
+    for (kind, name), sql in definitions.items():
+        if kind == "table":  # migrations leave their columns in another order
+            head, body = sql.split("(", 1)
+            definitions[kind, name] = head.strip(), sorted(part.strip() for part in body.rstrip(")").split(", "))
+    return definitions
 
 
-def test_a_database_of_version_1_becomes_what_a_new_one_is(file, tmp_path):
+def old_database(file, version):
     with sqlite3.connect(file) as old:
-        old.executescript((ROOT / "tests" / "databases" / "version1.sql").read_text())
-    assert version_of(file) == 1
+        old.executescript((ROOT / "tests" / "databases" / f"version{version}.sql").read_text())
+    assert version_of(file) == version
+
+
+@pytest.mark.parametrize("version", [1, 4])
+def test_an_old_database_becomes_what_a_new_one_is(file, tmp_path, version):
+    old_database(file, version)
     store, new = open_store(str(file), create=False), tmp_path / "new.db"
     open_store(str(new)).close()
     assert version_of(file) == version_of(new)
-    assert columns(file) == columns(new)
-    first, second = store.results(adversarials=True)
-    assert (first["status"], first["distance"], first["fragile"]) == ("found", 1.0, None)
+    assert layout(file) == layout(new)
+    first, second, *_ = store.results(adversarials=True)
+    assert (first["status"], first["distance"]) == ("found", 1.0)
     assert (first["adversarial"] == 0.5).all()
     assert second["status"] == "not_found"
-    store.append(open_match(store), [record(2)])
+    match_id = open_match(store)
+    store.append(match_id, [record(2, "unstable"), record(3)])
+    assert store.leaderboard()[0].unstable == 1
     store.close()
+    with sqlite3.connect(file) as migrated:
+        assert migrated.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert migrated.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        migrated.execute("PRAGMA foreign_keys=ON")
+        with pytest.raises(sqlite3.IntegrityError):
+            migrated.execute("DELETE FROM match")
+
+
+def test_version_5_keeps_every_row(file):
+    old_database(file, 4)
+    kept = ("result", "bound", "distal", "match", "attack", "defense", "tournament", "threshold")
+    rows = lambda connection: {  # noqa: E731
+        table: [dict(row) for row in connection.execute(f'SELECT * FROM "{table}"')] for table in kept
+    }
+    with sqlite3.connect(file) as connection:
+        connection.row_factory = sqlite3.Row
+        before = rows(connection)
+        open_store(str(file), create=False).close()
+        assert rows(connection) == before
+    assert len(before["result"]) == 3
 
 
 def test_version_3_computes_joint_bounds_anew(file):
-    store = open_store(str(file))
-    open_match(store)
-    store.close()
+    old_database(file, 4)
     with sqlite3.connect(file) as old:  # version 2 had the same tables
-        old.executemany(
+        old.execute(
             "INSERT INTO bound (defense_id, data_hash, sample, norm, kind, value, seed) "
-            "VALUES (1, '', 0, 'l2', ?, 1, 0)",
-            [("joint",), ("separate",)],
+            "VALUES (1, '', 0, 'l2', 'separate', 1, 0)"
         )
         old.execute("ALTER TABLE attack RENAME COLUMN access TO needs")
         old.execute("UPDATE schema_version SET version = 2")
     open_store(str(file), create=False).close()
     with sqlite3.connect(file) as migrated:
         assert migrated.execute("SELECT kind FROM bound").fetchall() == [("separate",)]
+
+
+def test_a_view_that_says_something_else_than_the_code_is_replaced(file, monkeypatch):
+    monkeypatch.setitem(views.VIEWS, "best_result", views.VIEWS["best_result"].replace("place = 1", "place = 2"))
+    store = open_store(str(file))
+    store.append(open_match(store), [record(0)])
+    store.close()
+    monkeypatch.undo()
+    with sqlite3.connect(file) as stale:
+        assert stale.execute("SELECT * FROM best_result").fetchall() == []
+        stale.execute("DROP VIEW lower_bound")
+    open_store(str(file), create=False).close()
+    with sqlite3.connect(file) as replaced:
+        assert len(replaced.execute("SELECT * FROM best_result").fetchall()) == 1
+        assert replaced.execute("SELECT * FROM lower_bound").fetchall() == []
+        replaced.execute("BEGIN IMMEDIATE")
+        open_store(str(file)).close()  # nothing is left to replace, and reading needs no lock
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(file, monkeypatch):

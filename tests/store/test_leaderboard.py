@@ -1,10 +1,13 @@
 """The leaderboard's numbers, held against a plain-Python oracle and against the views of the same name."""
 
 import math
+import sys
 from collections import defaultdict
+from contextlib import closing
 from dataclasses import asdict
 from statistics import median
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,8 +27,8 @@ DEFENSES = (defense("cnn", "a"), defense("cnn", "b"), defense("nearest-neighbor"
 ATTACKS = (attack("boundary", "l2", 1), attack("boundary", "l2", 2), attack("fgm", "l2"), attack("fgsm", "linf"))
 EPSILON = {"l0": 12, "l2": 1.5, "linf": 0.3}
 
-# Few values, so that ties and distances of exactly epsilon come up.
-distances = st.sampled_from([0.1, 0.3, 0.9, 1.5, 2.5, 12.0, 13.0])
+# Few values, so that ties and distances of exactly epsilon come up, and those of a ball of float32(0.3).
+distances = st.sampled_from([0.1, 0.3, float(np.float32(0.3)), 0.9, 1.5, 2.5, 12.0, 13.0])
 rows = st.builds(
     lambda sample, status, l0, l2, linf, fragile: (sample, status, {"l0": l0, "l2": l2, "linf": linf}, fragile),
     st.integers(0, 4),
@@ -54,7 +57,7 @@ def play(store, tournament):
 
 
 def oracle(tournament, cross_norm=False):
-    """The rows by (defense, norm, attack): samples, errors, clean accuracy, median, accuracy, fingerprint, fragile."""
+    """By (defense, norm, attack): samples, errors, clean accuracy, median, accuracy, fingerprint, fragile, unstable."""
     latest = {which.name: which for which, *_ in tournament}
     split = tournament[-1][2].get("split")
     found, errors = defaultdict(lambda: defaultdict(list)), defaultdict(int)
@@ -69,17 +72,24 @@ def oracle(tournament, cross_norm=False):
                     if status == "error":
                         errors[key] += 1
                     else:
-                        distance = {"found": norms[norm], "misclassified": 0}.get(status, math.inf)
+                        distance = {"found": norms[norm], "misclassified": 0, "unstable": None}.get(status, math.inf)
                         of_sample[sample].append((distance, status == "found" and fragile is True))
     board = {}
     for key, of_sample in found.items():
-        closest = [min(pairs) for pairs in of_sample.values()]  # of equally close ones the solid
+        closest, unstable, samples = [], 0, len(of_sample)
+        for pairs in of_sample.values():
+            best = min((pair for pair in pairs if pair[0] is not None), default=(math.inf, False))
+            if best[0] == math.inf and (None, False) in pairs:
+                unstable += 1
+            else:
+                closest.append(best)  # of equally close ones the solid
         values = [distance for distance, _ in closest]
-        share = lambda eps, values=values: sum(v > eps for v in values) / len(values) if values else None  # noqa: E731
         middle = median(values) if values else None
+        clean = (unstable + sum(value > 0 for value in values)) / samples if samples else None
+        accuracy = sum(value > EPSILON[key[1]] * (1 + 1e-6) for value in values) / samples if samples else None
         fingerprint = latest[key[0]].fingerprint
-        board[key] = (len(values), errors[key], share(0), middle, share(EPSILON[key[1]]), fingerprint)
-        board[key] += (sum(fragile for _, fragile in closest),)
+        board[key] = (samples, errors[key], clean, middle, accuracy, fingerprint)
+        board[key] += (sum(fragile for _, fragile in closest), unstable)
     return board
 
 
@@ -87,7 +97,7 @@ def keyed(rows):
     board = {
         (row["defense"], row["norm"], row["attack"]): (
             *(row["samples"], row["errors"], row["clean_accuracy"], row["median_distance"], row["accuracy"]),
-            *(row["fingerprint"], row["fragile"]),
+            *(row["fingerprint"], row["fragile"], row["unstable"]),
         )
         for row in rows
     }
@@ -132,7 +142,8 @@ def test_best_result_is_the_closest_of_each_sample(tournament):
     play(store, tournament)
     counted = [row for row in store.results() if row["status"] != "error"]
     best = {}
-    for row in sorted(counted, key=lambda row: (row["distance"], row["match_id"])):
+    closeness = lambda row: sys.float_info.max if row["status"] == "unstable" else row["distance"]  # noqa: E731
+    for row in sorted(counted, key=lambda row: (closeness(row), row["match_id"])):
         best.setdefault((row["defense"], row["norm"], row["sample"]), row)
     names = ("attack", "distance", "status", "match_id")
     seen = {(row["defense"], row["norm"], row["sample"]): [row[n] for n in names] for row in view(store, "best_result")}
@@ -184,6 +195,34 @@ def test_an_attack_that_only_failed_is_listed_with_its_errors(store):
     (row,) = [row for row in store.leaderboard() if (row.defense, row.attack) == ("cnn", "deepfool")]
     assert (row.samples, row.errors) == (0, 1)
     assert row.clean_accuracy is row.median_distance is row.accuracy is None
+
+
+def test_an_unstable_sample_is_never_robust():
+    with closing(open_store("sqlite://")) as store:
+        shaky, firm = defense("no-eval"), defense("cnn")
+        store.append(open_match(store, shaky), [record(n, "unstable") for n in range(4)] + [record(4, "not_found")])
+        store.append(open_match(store, shaky, attack("fgm")), [record(0, "not_found"), record(1, distance=2.0)])
+        store.append(open_match(store, firm), [record(n, distance=2.0) for n in range(4)] + [record(4, "not_found")])
+        best, second = store.leaderboard(by="defense")
+        assert (best.defense, best.accuracy, best.unstable) == ("cnn", 1.0, 0)
+        # Of its five samples one was broken beyond 1.5, one held; three gave way and have no distance.
+        assert (second.samples, second.unstable, second.accuracy) == (5, 3, 0.4)
+        assert second.median_distance == math.inf and second.clean_accuracy == 1.0
+        ranks = {row.attack: row.optimality for row in store.leaderboard(by="attack") if row.defense == "no-eval"}
+        assert ranks == {"boundary": 0, "fgm": 1}
+        curves = {row.attack: row.curve for row in store.leaderboard(curves=True) if row.defense == "no-eval"}
+        assert curves["boundary"][-1] == (10, math.inf)
+
+
+def test_a_ball_of_epsilon_in_float32_is_within_epsilon():
+    ball = float(np.float32(0.3))
+    assert ball > 0.3
+    with closing(open_store("sqlite://")) as store:
+        rows = [record(0, distance=ball), record(1, distance=0.3 * (1 + 2e-6))]
+        store.append(open_match(store, attack=attack("fgsm", "linf")), rows)
+        assert [row.accuracy for row in store.leaderboard()] == [0.5, 0.5]
+        assert [row["accuracy"] for row in view(store, "leaderboard")] == [0.5, 0.5]
+        assert store.leaderboard(by="attack")[0].unique == 1
 
 
 def test_thresholds_come_from_the_table_or_the_caller(store):

@@ -167,7 +167,7 @@ def test_a_commit_registers_appends_and_makes_current_at_once_or_not_at_all(stor
 
 def test_settled_is_all_but_errors(store):
     match_id = open_match(store)
-    statuses = ["found", "misclassified", "not_found", "rejected", "error"]
+    statuses = ["found", "misclassified", "not_found", "unstable", "error"]
     store.append(match_id, [record(sample, status) for sample, status in enumerate(statuses)])
     assert store.settled(match_id) == {0, 1, 2, 3}
     assert store.settled(open_match(store, seed=1)) == set()
@@ -202,6 +202,7 @@ def test_a_replay_replaces_errors_only(store, file):
         Record(2, 1, "misclassified", distance=0.5),
         Record(2, 1, "not_found", distance=3.0),
         Record(2, 1, "error", distance=3.0),
+        Record(2, 1, "unstable", distance=math.inf),
         Record(0, 1, "not_found", distance=math.inf),  # sample 0 twice
     ],
 )

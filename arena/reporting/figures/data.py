@@ -28,7 +28,8 @@ QUERIES = np.geomspace(1, 1e8, 401)  # where the progress of attacks is read
 
 @dataclass(frozen=True, slots=True)
 class Closest:
-    """The least distance of each sample [N] over all attacks of a norm: 0 misclassified, infinity never found.
+    """The least distance of each sample [N] over all attacks of a norm: 0 misclassified, infinity never found,
+    not a number unstable.
 
     `matches` says where the adversarial is stored.
     """
@@ -130,8 +131,9 @@ def _read_closest(connection: Connection) -> dict[tuple[str, Norm], Closest]:
     same_row = and_(result.match_id == best.match_id, result.sample == best.sample)
     query = select(best.defense, best.norm, best.sample, result.label, best.distance, best.match_id)
     rows = defaultdict(list)
-    for defense, norm, *values in connection.execute(query.join_from(best_result, schema.result, same_row)):
-        rows[defense, norm].append(values)
+    of_best = connection.execute(query.join_from(best_result, schema.result, same_row))
+    for defense, norm, sample, label, distance, match_id in of_best:
+        rows[defense, norm].append((sample, label, np.nan if distance is None else distance, match_id))
     found = {}
     for key, values in rows.items():
         samples, labels, distances, matches = map(np.array, zip(*sorted(values), strict=True))

@@ -54,13 +54,15 @@ def _ridge(ax: Axes, distances: np.ndarray, edges: np.ndarray, base: float, colo
     heights = base + 0.7 * counts / max(counts.max(), 1)
     ax.stairs(heights, edges, baseline=base, fill=True, color=color, alpha=0.35)
     ax.stairs(heights, edges, baseline=base, color=color, linewidth=0.8)
-    median = float(np.median(distances))
+    measured = distances[~np.isnan(distances)]
+    median = float(np.median(measured)) if len(measured) else np.nan
     if median <= edges[-1]:
         ax.plot([median, median], [base, base + 0.75], color="black", linewidth=1.6)
     shares = {
         "misclassified": np.mean(distances == 0),
         "off the chart": np.mean((distances > edges[-1]) & np.isfinite(distances)),
         "not found": np.mean(np.isinf(distances)),
+        "unstable": np.mean(np.isnan(distances)),
     }
     said = [
         f"{len(distances)} samples, median {median:.3g}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
@@ -17,8 +18,9 @@ from arena.store.views import best_result
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """`closest`: match and sample of the closest adversarial of each sample, for every defense and norm.
+    """`distances`: of each sample by defense and norm, as `accuracy_curve` takes them.
 
+    `closest`: match and sample of the closest adversarial of each sample, for every defense and norm.
     `winners`: for how many samples each attack found it, by defense and norm.
     """
 
@@ -34,7 +36,7 @@ def read_best(connection: Connection) -> Best:
     winners: dict[tuple[str, Norm], Counter[str]] = defaultdict(Counter)
     closest, samples = set(), set()
     for row in connection.execute(select(best_result)):
-        distances[row.defense, row.norm].append(row.distance)
+        distances[row.defense, row.norm].append(math.nan if row.distance is None else row.distance)
         closest.add((row.match_id, row.sample))
         samples.add(row.sample)
         if row.status == Status.FOUND:

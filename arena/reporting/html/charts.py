@@ -12,6 +12,7 @@ import numpy as np
 
 from arena.geometry.norms import NORMS, Norm
 from arena.reporting.curves import accuracy_curve, chart_width
+from arena.store.schema import WITHIN
 
 POINTS_PER_EPSILON = 60
 
@@ -88,5 +89,6 @@ def _chart(norm: Norm, threshold: float | None, distances: Mapping[str, np.ndarr
 
 
 def _on_grid(distances: np.ndarray, grid: np.ndarray) -> list[float]:
+    """The accuracy at each distance of the grid, read with the leaderboard's tolerance."""
     epsilon, accuracy = accuracy_curve(distances)
-    return np.round(accuracy[np.searchsorted(epsilon, grid, side="right") - 1], 4).tolist()
+    return np.round(accuracy[np.searchsorted(epsilon, grid * WITHIN, side="right") - 1], 4).tolist()
