@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import sqlite3
 from collections.abc import Iterator
 from importlib import metadata
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from arena import data
 from arena.errors import UserError
 from arena.interface.registry import registry
 from arena.models.weights import ZOO
+from arena.store.engine import LEAST_SQLITE
 
 
 class Diagnosis(NamedTuple):
@@ -27,7 +29,15 @@ class Diagnosis(NamedTuple):
 
 def examine() -> list[Diagnosis]:
     """Versions, kernels, GPU, data set, shipped weights and plugins of this installation. Changes nothing."""
-    return [Diagnosis("versions", _versions()), _kernels(), Diagnosis("gpu", _gpu()), _data(), *_weights(), *_plugins()]
+    return [
+        Diagnosis("versions", _versions()),
+        _sqlite(),
+        _kernels(),
+        Diagnosis("gpu", _gpu()),
+        _data(),
+        *_weights(),
+        *_plugins(),
+    ]
 
 
 def _versions() -> str:
@@ -35,6 +45,12 @@ def _versions() -> str:
     return ", ".join(
         [f"Python {platform.python_version()}", *(f"{name} {metadata.version(name)}" for name in packages)]
     )
+
+
+def _sqlite() -> Diagnosis:
+    least = ".".join(map(str, LEAST_SQLITE))
+    sound = sqlite3.sqlite_version_info >= LEAST_SQLITE
+    return Diagnosis("sqlite", f"{sqlite3.sqlite_version}, {least} or later is needed", sound)
 
 
 def _kernels() -> Diagnosis:

@@ -7,6 +7,10 @@ class UserError(Exception):
     """Bad input: the command line prints the message alone and exits with code 2."""
 
 
+class StoreLost(UserError):
+    """The database was taken away while it was written to: what was played since is lost, and the exit code is 1."""
+
+
 class PluginError(Exception):
     """A plugin broke its contract: it costs the plugin its unit, never the tournament."""
 

@@ -20,7 +20,7 @@ from arena.cli.table1 import table1
 from arena.cli.train import import_, train
 from arena.cli.verify import verify
 from arena.environment import wants_traceback
-from arena.errors import UserError
+from arena.errors import StoreLost, UserError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -100,4 +100,4 @@ def _explain(failure: BaseException) -> int:
     from arena.reporting.text import visible
 
     print(f"arena: {visible(' '.join(message.split()))}", file=sys.stderr)
-    return 2
+    return 1 if isinstance(failure, StoreLost) else 2

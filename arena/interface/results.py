@@ -29,7 +29,7 @@ class Record:
     `distance` is in the attack's norm; `l0`, `l2` and `linf` are those of the stored adversarial, in float64.
     `margin` is the winning logit minus that of the label (> 0). `queries` and `gradient_queries` are what the attack
     spent on this sample, `best_query` the number of both spent when the closest adversarial was seen (None if the
-    attack returned it without asking). `adversarial` is float32 [1, 28, 28], `reason` one line for rejected and error.
+    attack returned it without asking). `adversarial` is float32 [C, H, W], `reason` one line for rejected and error.
     `fragile`: whether it vanishes once the defense's inference converges (None: the defense has none to converge).
     `progress`: [query, distance] of the first adversarial that the target saw, of each that was at least 1 % closer,
     in order, and of the closest; queries are counted as in `best_query`.
@@ -72,7 +72,7 @@ class Identity:
 class Distal:
     """How the ascent from noise to the class `label` ended (paper, section 7, "Distal Adversarials").
 
-    `confidence` is the one in that class at `image`, float32 [1, 28, 28] in [0, 1]; `status` is found or not_found.
+    `confidence` is the one in that class at `image`, float32 [C, H, W] in [0, 1]; `status` is found or not_found.
     `gradient` is autograd, straight-through, exact or estimated. `steps` says how often the image was moved, `queries`
     and `gradient_queries` what was asked for it, `seconds` how long it took while the other classes ascended beside.
     """

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
+import re
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, func, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
-from arena.errors import UserError
+from arena.errors import StoreLost, UserError
+
+_LOG = logging.getLogger(__name__)
 
 BUSY_SECONDS = 10  # how long a statement waits for another program's write
+
+LEAST_SQLITE = (3, 30)  # NULLS LAST in the views
+
+_WRITE = "BEGIN IMMEDIATE"
 
 NOTHING_PLAYED = "no tournament has been played there yet: run `arena run`"
 
@@ -25,6 +36,7 @@ _REMEDIES = {
     "database is locked": "another program keeps it locked: wait until that ends, or name another database",
     "disk is full": "the disk is full: free some space and run again; what was committed is kept",
     "malformed": "the file is damaged: restore a copy, or name another database",
+    "out of range": "an integer beyond 64 bits cannot be stored: choose a smaller one",
 }
 
 
@@ -36,7 +48,11 @@ def open_engine(url: str, create: bool) -> Engine:
     try:
         parsed = make_url(url) if ":/" in url else URL.create("sqlite", database=url)
     except ArgumentError:
-        raise UserError(f"{url!r} is no database URL: write sqlite:///FILE, or the file's path") from None
+        hidden = re.sub(r"(?<=:)[^:/@]*(?=@)", "***", url)
+        raise UserError(f"{hidden!r} is no database URL: write sqlite:///FILE, or the file's path") from None
+    if parsed.get_backend_name() == "sqlite" and sqlite3.sqlite_version_info < LEAST_SQLITE:
+        least = ".".join(map(str, LEAST_SQLITE))
+        raise UserError(f"SQLite {sqlite3.sqlite_version} is too old: arena needs {least} or later, or PostgreSQL")
     if (file := sqlite_file(parsed)) is not None:
         if not file.parent.is_dir():
             raise UserError(f"database {file}: its folder does not exist: create {file.parent} first")
@@ -44,6 +60,8 @@ def open_engine(url: str, create: bool) -> Engine:
             raise UserError(f"database {file}: that is a folder: name a file in it")
         if not create and not file.exists():
             raise UserError(f"database {file}: {NOTHING_PLAYED}")
+        if not create and _is_immutable(file):
+            parsed = parsed.set(database=f"file:{quote(str(file))}", query={"immutable": "1", "uri": "true"})
     try:
         engine = create_engine(parsed)
     except NoSuchModuleError:
@@ -53,7 +71,21 @@ def open_engine(url: str, create: bool) -> Engine:
         raise UserError(f"{parsed.drivername} needs a driver: `pip install {missing.name}`") from None
     if engine.dialect.name == "sqlite":
         _prepare_sqlite(engine)
+        if file is not None:
+            _guard(engine, file)
     return engine
+
+
+def _is_immutable(file: Path) -> bool:
+    """Whether a finished database lies where nothing can be written, not even the files beside it that a log needs."""
+    writable = os.access(file, os.W_OK) or os.access(file.parent, os.W_OK)
+    unfinished = Path(f"{file}-wal")
+    return not writable and not (unfinished.exists() and unfinished.stat().st_size)
+
+
+def is_immutable(engine: Engine) -> bool:
+    """Whether the database cannot be brought up to date."""
+    return "immutable" in engine.url.query
 
 
 def sqlite_file(url: URL) -> Path | None:
@@ -66,6 +98,8 @@ def sqlite_file(url: URL) -> Path | None:
 
 def database_name(url: URL) -> str:
     """How messages call a database; without its password."""
+    if "immutable" in url.query:
+        return unquote(str(url.database).removeprefix("file:"))
     return str(sqlite_file(url) or url.render_as_string())
 
 
@@ -81,7 +115,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """One transaction: whole, or not at all when the block raises or the process dies."""
-    with explained(engine.url), engine.execution_options(begin="BEGIN IMMEDIATE").begin() as connection:
+    with explained(engine.url), engine.execution_options(begin=_WRITE).begin() as connection:
         yield connection
 
 
@@ -99,6 +133,8 @@ def explained(url: URL) -> Iterator[None]:
     """Turns what the database says about its file or its server into a UserError of one line."""
     try:
         yield
+    except OverflowError as failure:  # of SQLite's driver
+        raise UserError(f"database {database_name(url)}: {_REMEDIES['out of range']}") from failure
     except SQLAlchemyError as failure:
         said = str(getattr(failure, "orig", failure))
         remedy = next((remedy for symptom, remedy in _REMEDIES.items() if symptom in said), None)
@@ -132,10 +168,22 @@ def storable(text: str) -> str:
 
 
 def use_wal(engine: Engine) -> None:
-    """Lets readers of an SQLite file work while a tournament writes. It stays with the file."""
-    if engine.dialect.name == "sqlite":
-        with explained(engine.url), engine.execution_options(begin=None).connect() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+    """Lets readers of an SQLite file work while a tournament writes. It stays with the file.
+
+    A file system without shared memory cannot have it: there readers and writers wait for each other.
+    """
+    if engine.dialect.name != "sqlite":
+        return
+    with explained(engine.url), engine.execution_options(begin=None).connect() as connection:
+        try:
+            mode = connection.exec_driver_sql("PRAGMA journal_mode=WAL").scalar_one()
+        except OperationalError:  # "locking protocol", "disk I/O error" or "unable to open database file"
+            mode = connection.exec_driver_sql("PRAGMA journal_mode=DELETE").scalar_one()
+    if mode not in ("wal", "memory"):
+        _LOG.warning(
+            "database %s: its file system has no shared memory, so that readers wait while a tournament writes",
+            database_name(engine.url),
+        )
 
 
 def _prepare_sqlite(engine: Engine) -> None:
@@ -158,3 +206,39 @@ def _prepare_sqlite(engine: Engine) -> None:
         if statement := options.get("begin", "BEGIN"):
             connection.exec_driver_sql(f"PRAGMA foreign_keys={options.get('foreign_keys', 'ON')}")
             connection.exec_driver_sql(statement)
+
+
+def _guard(engine: Engine, file: Path) -> None:
+    """Refuse to commit to a file that is no longer the one at its path: those rows would be lost unseen."""
+    opened: list[tuple[int, int]] = []
+
+    def check() -> None:
+        try:
+            found = file.stat()
+        except FileNotFoundError:
+            found = None
+        if opened and (found is None or (found.st_dev, found.st_ino) != opened[0]):
+            raise StoreLost(
+                f"database {file} was moved or deleted while it was written to: put it back and run again; what was"
+                " played since is lost"
+            )
+        if not opened and found is not None:
+            opened.append((found.st_dev, found.st_ino))
+
+    @event.listens_for(engine, "do_connect")
+    def reconnect(*_) -> None:
+        if opened:  # or a new, empty file would take its place
+            check()
+
+    @event.listens_for(engine, "connect")
+    def connected(*_) -> None:
+        check()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("begin") == _WRITE:  # the log beside it may be another file's by now
+            check()
+
+    @event.listens_for(engine, "commit")
+    def commit(_connection: Connection) -> None:
+        check()

@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.schema import CreateTable
 
 from arena.errors import UserError
-from arena.store.engine import NOTHING_PLAYED, database_name, lock, reading, upgrading, use_wal
+from arena.store.engine import NOTHING_PLAYED, database_name, is_immutable, lock, reading, upgrading, use_wal
 from arena.store.schema import THRESHOLDS, bound, distal, match, metadata, result, schema_version, threshold
 from arena.store.views import VIEWS
 
@@ -116,7 +116,7 @@ def prepare(engine: Engine, create: bool) -> None:
         raise UserError(f"database {database_name(engine.url)}: {NOTHING_PLAYED}")
     if version == 0:
         use_wal(engine)
-    if not done:
+    if not done and not (version == current_version() and is_immutable(engine)):  # only views differ
         with upgrading(engine) as connection:
             lock(connection, "schema")
             _upgrade(connection, _version(connection))  # read again: another process may have done it meanwhile

@@ -133,7 +133,7 @@ result = Table(
     Column("best_query", _WHOLE),
     Column("seconds", Double, nullable=False),
     Column("reason", Text),
-    Column("adversarial", LargeBinary),  # zlib of little-endian float32 [1, 28, 28]
+    Column("adversarial", LargeBinary),  # float32 [C, H, W], see blobs.py
     Column("fragile", Boolean),  # it vanishes when the defense's inference converges; NULL: nothing to converge
     Column("progress", Text),  # JSON: [query, distance] of each closer adversarial that was seen
     _one_of("status", Status),

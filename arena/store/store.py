@@ -225,7 +225,7 @@ class Store:
         """The rows that leaderboards count, failed ones included; a filter left out takes all.
 
         Each is a dict of `defense, attack, norm, budget, match_id` and the fields of a `Record`; `adversarial`
-        (float32 [1, 28, 28], or None) and `progress` only on demand. Raises UserError for a stored image that cannot be
+        (float32 [C, H, W], or None) and `progress` only on demand. Raises UserError for a stored image that cannot be
         read.
         """
         current, result = current_match.c, schema.result
@@ -335,7 +335,7 @@ def _row(match_id: int, record: Record) -> dict[str, Any]:
 
 
 def stored_image(match_id: int, sample: int, blob: bytes) -> np.ndarray:
-    """The adversarial of a row, float32 [1, 28, 28]; raises UserError, naming the row, for bytes that are none."""
+    """The adversarial of a row, float32 [C, H, W]; raises UserError, naming the row, for bytes that are none."""
     try:
         return unpack(blob)
     except ValueError as failure:

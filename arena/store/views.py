@@ -104,9 +104,9 @@ VIEWS = {
             GROUP BY first_match, is_all, epsilon, measured
         )
         SELECT d.name AS defense, n.norm, CASE s.is_all WHEN 1 THEN 'all' ELSE n.attack END AS attack,
-            s.samples, s.errors, CAST(s.clean_accuracy AS DOUBLE PRECISION) AS clean_accuracy, s.median_distance,
-            s.epsilon, CAST(s.accuracy AS DOUBLE PRECISION) AS accuracy, s.lower_bound_mean, d.fingerprint, s.fragile,
-            s.mean_distance, s.unstable
+            s.samples, CAST(s.errors AS BIGINT) AS errors, CAST(s.clean_accuracy AS DOUBLE PRECISION) AS clean_accuracy,
+            s.median_distance, s.epsilon, CAST(s.accuracy AS DOUBLE PRECISION) AS accuracy, s.lower_bound_mean,
+            d.fingerprint, s.fragile, s.mean_distance, s.unstable
         FROM summary s
         JOIN numbered n ON n.id = s.first_match
         JOIN defense d ON d.id = n.defense_id""",

@@ -23,9 +23,9 @@ class TournamentSettings(Settings):
     samples: int = Field(100, gt=0)  # the first so many of the split
     defenses: tuple[str, ...] | Literal["all"] = "all"
     attacks: tuple[str, ...] | Literal["all"] = "all"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     chunk: int = Field(20, gt=0)  # samples played, and committed, at once
-    budget: int | None = Field(None, gt=0)  # queries per sample, forward and gradient together
+    budget: int | None = Field(None, gt=0, lt=2**63)  # queries per sample, forward and gradient together
     timeout: float = Field(3600, gt=0)  # seconds for one chunk of one match
 
 
@@ -58,7 +58,7 @@ class AttackSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
     samples: int | None = Field(None, gt=0)
-    budget: int | None = Field(None, gt=0)
+    budget: int | None = Field(None, gt=0, lt=2**63)
     timeout: float | None = Field(None, gt=0)
 
     @property

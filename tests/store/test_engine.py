@@ -4,14 +4,15 @@ import re
 import sqlite3
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from paths import ROOT
-from sqlalchemy import text
+from sqlalchemy import event, text
 from stores import open_match, record
 
-from arena.errors import UserError
+from arena.errors import StoreLost, UserError
 from arena.store import engine as database
 from arena.store import migrations, views
 from arena.store.store import open_store
@@ -100,6 +101,83 @@ def test_a_locked_database_says_so_in_time(file, monkeypatch):
     holder.rollback()
     open_match(store)
     store.close()
+
+
+@pytest.mark.parametrize("loss", ["deleted", "moved", "replaced"])
+def test_a_database_that_is_taken_away_gets_no_more_commits(file, loss):
+    store = open_store(str(file))
+    match_id = open_match(store)
+    if loss == "deleted":
+        file.unlink()
+    else:
+        file.rename(file.with_name("moved.db"))
+    if loss == "replaced":
+        open_store(str(file)).close()
+    with pytest.raises(StoreLost, match=r"arena\.db was moved or deleted"):
+        store.append(match_id, [record(0)])
+    assert file.exists() == (loss == "replaced")
+    if loss == "moved":
+        file.with_name("moved.db").rename(file)
+        store.append(match_id, [record(0)])
+        assert store.settled(match_id) == {0}
+    store.close()
+
+
+def test_without_shared_memory_there_is_a_rollback_journal_and_a_warning(file, caplog):
+    url = f"sqlite:///file:{file}?vfs=unix-dotfile&uri=true"  # these locks have no shared memory
+    store = open_store(url)
+    assert "no shared memory" in caplog.text and "\n" not in caplog.records[0].getMessage()
+    store.append(open_match(store), [record(0)])
+    store.close()
+    with sqlite3.connect(file) as kept:
+        assert kept.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        assert kept.execute("SELECT COUNT(*) FROM result").fetchone() == (1,)
+
+
+def test_a_finished_database_opens_where_nothing_can_be_written(file, monkeypatch):
+    store = open_store(str(file))
+    store.append(open_match(store), [record(0)])
+    store.close()
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # as read-only media answer, whoever asks
+    monkeypatch.setitem(views.VIEWS, "lower_bound", views.VIEWS["lower_bound"] + " -- another arena")
+    store = open_store(str(file), create=False)
+    assert len(store.leaderboard()) == 2
+    assert store.name == str(file)
+    with pytest.raises(UserError, match=r"arena\.db: it cannot be written"):
+        open_match(store)
+    store.close()
+    assert sorted(path.name for path in file.parent.iterdir()) == ["arena.db"]
+
+
+def test_an_sqlite_that_is_too_old_is_one_line(file, monkeypatch):
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 29, 0))
+    assert "3.30 or later" in refusal(file)
+
+
+def test_no_statement_needs_an_sqlite_newer_than_stated(file, monkeypatch):
+    """RETURNING came with 3.35."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 30, 0))
+    store, said = open_store(str(file)), []
+    event.listen(store._engine, "before_cursor_execute", lambda c, cursor, statement, *_: said.append(statement))
+    store.append(open_match(store), [record(0), record(1, "error")], "Traceback")
+    store.append(open_match(store), [record(1)])
+    store.leaderboard()
+    store.close()
+    assert said and not [statement for statement in said if "RETURNING" in statement]
+
+
+def test_integers_beyond_64_bits_are_one_line(file):
+    store = open_store(str(file))
+    with pytest.raises(UserError, match="budget = 100000000000000000000"):
+        open_match(store, budget=10**20)
+    with pytest.raises(UserError, match=r"arena\.db: an integer beyond 64 bits"):
+        store.append(open_match(store), [replace(record(0), best_query=2**63)])
+    store.close()
+
+
+@pytest.mark.parametrize("url", ["postgresql:/me:secret@host/name", "sqlite:/me:secret@host"])
+def test_a_password_is_not_printed(url):
+    assert "secret" not in refusal(url)
 
 
 def test_a_full_disk_costs_the_unit_and_nothing_before(file):

@@ -208,7 +208,7 @@ def test_an_unstable_sample_is_never_robust():
         # Of its five samples one was broken beyond 1.5, one held; three gave way and have no distance.
         assert (second.samples, second.unstable, second.accuracy) == (5, 3, 0.4)
         assert second.median_distance == math.inf and second.clean_accuracy == 1.0
-        ranks = {row.attack: row.optimality for row in store.leaderboard(by="attack") if row.defense == "no-eval"}
+        ranks = {row.attack: row.rank.optimality for row in store.leaderboard(by="attack") if row.defense == "no-eval"}
         assert ranks == {"boundary": 0, "fgm": 1}
         curves = {row.attack: row.curve for row in store.leaderboard(curves=True) if row.defense == "no-eval"}
         assert curves["boundary"][-1] == (10, math.inf)
@@ -222,7 +222,7 @@ def test_a_ball_of_epsilon_in_float32_is_within_epsilon():
         store.append(open_match(store, attack=attack("fgsm", "linf")), rows)
         assert [row.accuracy for row in store.leaderboard()] == [0.5, 0.5]
         assert [row["accuracy"] for row in view(store, "leaderboard")] == [0.5, 0.5]
-        assert store.leaderboard(by="attack")[0].unique == 1
+        assert store.leaderboard(by="attack")[0].rank.unique == 1
 
 
 def test_thresholds_come_from_the_table_or_the_caller(store):

@@ -8,9 +8,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from arena.store.blobs import IMAGE_SHAPE
-
-SIDE = IMAGE_SHAPE[-1]
+SIDE = 28
 INCHES = 0.02  # of an image's pixel on paper: four dots
 
 

@@ -27,7 +27,6 @@ from arena.interface.results import Status
 from arena.reporting.html.best import Best
 from arena.reporting.text import NORM_NAMES
 from arena.store import schema
-from arena.store.blobs import IMAGE_SHAPE
 from arena.store.bounds import LowerBounds
 from arena.store.store import stored_image
 from arena.store.views import current_match
@@ -65,7 +64,7 @@ def read_gallery(connection: Connection, best: Best, bounds: LowerBounds, clean:
     parts = [best.samples[start : start + BLOCK] for start in range(0, len(best.samples), BLOCK)]
     blocks = [packer.block(part) for part in parts]
     index = {
-        "shape": IMAGE_SHAPE[1:],
+        "shape": clean.shape[2:],
         "levels": LEVELS,
         "norms": NORM_NAMES,
         "blocks": [[part[0], part[-1]] for part in parts],
