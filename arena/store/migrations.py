@@ -97,7 +97,8 @@ def _alter(connection: Connection, table: Table) -> None:
             changes.append(f"ALTER COLUMN {column.name} TYPE {kind}")
     checks = (constraint for constraint in table.constraints if isinstance(constraint, CheckConstraint))
     changes += [f"ADD CONSTRAINT {check.name} CHECK ({check.sqltext})" for check in checks]
-    connection.exec_driver_sql(f"ALTER TABLE {table.name} {', '.join(changes)}")
+    if changes:
+        connection.exec_driver_sql(f"ALTER TABLE {table.name} {', '.join(changes)}")
 
 
 def current_version() -> int:

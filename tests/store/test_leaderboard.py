@@ -152,15 +152,13 @@ def test_best_result_is_the_closest_of_each_sample(tournament):
 
 
 @pytest.fixture
-def store():
-    store = open_store("sqlite://")
+def store(store):
     for which, distance in ((defense("cnn"), 1.0), (defense("abs"), 2.0)):
         store.append(open_match(store, which), [record(0, distance=distance), record(1, "misclassified")])
         store.append(open_match(store, which, attack("fgm")), [record(0, distance=distance / 2), record(1, "error")])
         store.append(open_match(store, which, attack("deepfool")), [record(0, "error")])
         store.append(open_match(store, which, attack("fgsm", "linf")), [record(0, "not_found")])
-    yield store
-    store.close()
+    return store
 
 
 def names(rows):

@@ -71,13 +71,6 @@ def test_unique_counts_what_no_other_attack_broke():
     assert ranking.unique(broken) == {"a": 1, "b": 0, "c": 2}
 
 
-@pytest.fixture
-def store():
-    store = open_store("sqlite://")
-    yield store
-    store.close()
-
-
 def test_the_curve_is_the_median_distance_that_so_many_queries_reach(store):
     rows = [
         replace(record(0, distance=1.0, progress=[[3, 4.0], [7, 1.0]]), queries=20, gradient_queries=10),

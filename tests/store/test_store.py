@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from contextlib import closing
 from dataclasses import fields
 
 import numpy as np
@@ -29,16 +30,22 @@ def file(tmp_path):
     return tmp_path / "arena.db"
 
 
-@pytest.fixture
-def store(file):
-    store = open_store(f"sqlite:///{file}")
-    yield store
-    store.close()
+def sql(store, query):
+    with store.writing() as connection:
+        answer = connection.exec_driver_sql(query)
+        return [tuple(row) for row in answer] if answer.returns_rows else None
 
 
-def sql(file, query, *values):
+def sql_of_file(file, query, *values):
     with sqlite3.connect(file) as database:
         return database.execute(query, values).fetchall()
+
+
+@pytest.fixture
+def kept(file):
+    """A store in an SQLite file."""
+    with closing(open_store(str(file))) as store:
+        yield store
 
 
 def test_a_record_comes_back_as_it_was(store):
@@ -81,14 +88,16 @@ def test_results_filter_and_leave_images_out_unless_asked(store):
     assert [row["adversarial"] is None for row in store.results(norm="l2", adversarials=True)] == [False, True]
 
 
-def test_infinity_is_a_real_number_to_sqlite(store, file):
-    store.append(open_match(store), [record(0, "not_found")])
-    assert sql(file, "SELECT distance, typeof(distance), distance = 9e999 FROM result") == [(math.inf, "real", 1)]
+def test_infinity_is_a_real_number_to_sqlite(kept, file):
+    kept.append(open_match(kept), [record(0, "not_found")])
+    assert sql_of_file(file, "SELECT distance, typeof(distance), distance = 9e999 FROM result") == [
+        (math.inf, "real", 1)
+    ]
 
 
-def test_numpy_numbers_are_stored_as_numbers(store, file):
-    store.append(open_match(store), [record(np.int64(3), distance=np.float64(0.5))])
-    assert sql(file, "SELECT typeof(sample), typeof(distance) FROM result") == [("integer", "real")]
+def test_numpy_numbers_are_stored_as_numbers(kept, file):
+    kept.append(open_match(kept), [record(np.int64(3), distance=np.float64(0.5))])
+    assert sql_of_file(file, "SELECT typeof(sample), typeof(distance) FROM result") == [("integer", "real")]
 
 
 @given(arrays(np.uint32, st.tuples(st.integers(1, 4), st.integers(1, 40), st.integers(1, 40))))
@@ -112,14 +121,14 @@ def test_only_exact_images_are_packed(wrong):
 @pytest.mark.parametrize(
     "damage", [b"", b"no zlib", pack(image())[:-10], zlib.compress(b"too short"), b"\1" + b"\xff" * 12]
 )
-def test_a_damaged_image_is_named(store, file, damage):
-    match_id = open_match(store)
-    store.append(match_id, [record(5), record(6)])
-    sql(file, "UPDATE result SET adversarial = ? WHERE sample = 6", damage)
-    for read in (lambda: list(store.evidence()), lambda: store.results(adversarials=True)):
+def test_a_damaged_image_is_named(kept, file, damage):
+    match_id = open_match(kept)
+    kept.append(match_id, [record(5), record(6)])
+    sql_of_file(file, "UPDATE result SET adversarial = ? WHERE sample = 6", damage)
+    for read in (lambda: list(kept.evidence()), lambda: kept.results(adversarials=True)):
         with pytest.raises(UserError, match=f"match {match_id}, sample 6"):
             read()
-    assert len(store.results()) == 2
+    assert len(kept.results()) == 2
 
 
 def test_everything_is_found_again_by_its_key(store):
@@ -135,23 +144,23 @@ def test_everything_is_found_again_by_its_key(store):
     assert open_match(store, budget=100) == others[0]
 
 
-def test_conditions_and_environment_are_kept(store, file):
+def test_conditions_and_environment_are_kept(store):
     first = store.register_tournament(MNIST | {"seed": 1})
     assert store.register_tournament({"seed": 1} | MNIST) == first  # the order of keys is no condition
-    ((conditions, environments),) = sql(file, "SELECT conditions, environments FROM tournament")
+    ((conditions, environments),) = sql(store, "SELECT conditions, environments FROM tournament")
     assert '"seed": 1' in conditions
     assert environments.count('"torch"') == 1  # one environment, however often it was used
 
 
-def test_finding_writes_nothing_and_registering_counts_for_nothing(store, file):
+def test_finding_writes_nothing_and_registering_counts_for_nothing(store):
     old, new, key = defense(weights="old"), defense(weights="new"), MatchKey(MNIST, defense(), attack())
     store.append(open_match(store, old), [record(0)])
-    before, board = sql(file, "SELECT * FROM defense"), store.leaderboard()
+    before, board = sql(store, "SELECT * FROM defense"), store.leaderboard()
     assert store.find_defense(new) is store.find_attack(attack("fgm")) is None
     assert store.find_tournament(MNIST | {"seed": 9}) is store.find_match(key) is None
     assert store.find_defense(old) == store.register_defense(old) == 1
     assert store.find_tournament(MNIST | {"seed": 0}) == 1
-    assert sql(file, "SELECT * FROM defense") == before
+    assert sql(store, "SELECT * FROM defense") == before
     other = store.register_tournament(MNIST | {"data_hash": "another"})
     match_id = store.register_match(other, store.register_defense(new), store.find_attack(attack()), "l2", None)
     store.append(match_id, [record(0, distance=9.0)])
@@ -160,7 +169,7 @@ def test_finding_writes_nothing_and_registering_counts_for_nothing(store, file):
     assert [row.median_distance for row in store.leaderboard()] == [9.0, 9.0]
 
 
-def test_a_commit_registers_appends_and_makes_current_at_once_or_not_at_all(store, file):
+def test_a_commit_registers_appends_and_makes_current_at_once_or_not_at_all(store):
     key = MatchKey(MNIST, defense(), attack())
     bad = Record(1, 1, "not_found", distance=3.0)
     with pytest.raises(IntegrityError):
@@ -171,7 +180,7 @@ def test_a_commit_registers_appends_and_makes_current_at_once_or_not_at_all(stor
     store.commit([Unit(key, [record(1)]), Unit(key, [record(2, "error")], "Traceback: boom")], current=True)
     assert store.leaderboard()[0].samples == 2
     assert store.settled(store.find_match(key)) == {0, 1}
-    assert sql(file, "SELECT status, error FROM match") == [("failed", "Traceback: boom")]
+    assert sql(store, "SELECT status, error FROM match") == [("failed", "Traceback: boom")]
 
 
 def test_settled_is_all_but_errors(store):
@@ -182,18 +191,18 @@ def test_settled_is_all_but_errors(store):
     assert store.settled(open_match(store, seed=1)) == set()
 
 
-def test_a_replay_replaces_errors_only(store, file):
+def test_a_replay_replaces_errors_only(store):
     match_id = open_match(store)
     store.append(match_id, [record(0), record(1, "error", reason="boom")], error="Traceback: boom")
     store.finish(match_id)
-    assert sql(file, "SELECT status, error FROM match") == [("failed", "Traceback: boom")]
+    assert sql(store, "SELECT status, error FROM match") == [("failed", "Traceback: boom")]
     store.append(match_id, [record(0, distance=0.1)])  # another run's row of a settled sample: the first stays
     assert [(row["status"], row["distance"]) for row in store.results()] == [("found", 1.0), ("error", None)]
-    assert sql(file, "SELECT status FROM match") == [("failed",)]
+    assert sql(store, "SELECT status FROM match") == [("failed",)]
     store.append(match_id, [record(1), record(0, distance=0.1)])
-    assert sql(file, "SELECT status, error FROM match") == [("playing", None)]
+    assert sql(store, "SELECT status, error FROM match") == [("playing", None)]
     store.finish(match_id)
-    assert sql(file, "SELECT status, error FROM match") == [("played", None)]
+    assert sql(store, "SELECT status, error FROM match") == [("played", None)]
     assert [(row["sample"], row["status"], row["distance"]) for row in store.results()] == [
         (0, "found", 1.0),
         (1, "found", 1.0),
@@ -215,13 +224,13 @@ def test_a_replay_replaces_errors_only(store, file):
         Record(0, 1, "not_found", distance=math.inf),  # sample 0 twice
     ],
 )
-def test_a_unit_with_a_row_that_cannot_be_is_not_stored_at_all(store, file, bad):
+def test_a_unit_with_a_row_that_cannot_be_is_not_stored_at_all(store, bad):
     match_id = open_match(store)
     store.append(match_id, [record(1, "error")], error="first")
     with pytest.raises((IntegrityError, ValueError)):
         store.append(match_id, [record(0), record(1), bad])
-    assert sql(file, "SELECT sample, status FROM result") == [(1, "error")]
-    assert sql(file, "SELECT error FROM match") == [("first",)]
+    assert sql(store, "SELECT sample, status FROM result") == [(1, "error")]
+    assert sql(store, "SELECT error FROM match") == [("first",)]
 
 
 @pytest.mark.parametrize(
@@ -234,10 +243,10 @@ def test_a_unit_with_a_row_that_cannot_be_is_not_stored_at_all(store, file, bad)
         "INSERT INTO match SELECT NULL, tournament_id, defense_id, attack_id, norm, NULL, status, error FROM match",
     ],
 )
-def test_the_tables_refuse_what_has_no_meaning(store, file, statement):
-    store.append(open_match(store), [record(0)])
+def test_the_tables_refuse_what_has_no_meaning(kept, file, statement):
+    kept.append(open_match(kept), [record(0)])
     with pytest.raises(sqlite3.IntegrityError):
-        sql(file, statement)
+        sql_of_file(file, statement)
 
 
 def test_evidence_comes_with_all_that_verification_access(store):
@@ -268,9 +277,9 @@ def test_results_become_a_frame(store):
     assert list(frame["distance"]) == [1.0, math.inf]
 
 
-def test_a_reader_sees_whole_units_while_a_writer_appends(store, file):
+def test_a_reader_sees_whole_units_while_a_writer_appends(store, store_url):
     match_id, unit = open_match(store), 20
-    reader, done, counts = open_store(str(file), create=False), threading.Event(), []
+    reader, done, counts = open_store(store_url, create=False), threading.Event(), []
 
     def read():
         while not done.is_set():
@@ -313,8 +322,8 @@ def test_kill_minus_9_loses_no_unit_that_was_reported_and_leaves_none_half(file)
             for _ in range(units):
                 reported = int(writer.stdout.readline())
             writer.kill()
-        assert sql(file, "PRAGMA integrity_check") == [("ok",)]
-        samples = [sample for (sample,) in sql(file, "SELECT sample FROM result ORDER BY sample")]
+        assert sql_of_file(file, "PRAGMA integrity_check") == [("ok",)]
+        samples = [sample for (sample,) in sql_of_file(file, "SELECT sample FROM result ORDER BY sample")]
         assert samples == list(range(len(samples)))
         assert len(samples) % 20 == 0
         assert reported + 20 <= len(samples) <= reported + 40  # the unit being written may have made it
@@ -326,10 +335,10 @@ def test_readers_start_without_torch():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 
-def test_the_sqlite3_program_reads_what_is_open_for_writing(store, file):
+def test_the_sqlite3_program_reads_what_is_open_for_writing(kept, file):
     if not (program := shutil.which("sqlite3")):
         pytest.skip("the sqlite3 program is not installed")
-    store.append(open_match(store), [record(0, distance=0.5), record(1, "not_found"), record(2, distance=2.0)])
+    kept.append(open_match(kept), [record(0, distance=0.5), record(1, "not_found"), record(2, distance=2.0)])
     query = "SELECT defense, attack, samples, median_distance, accuracy FROM leaderboard ORDER BY attack"
     printed = subprocess.check_output([program, file, query], text=True)
     assert [line.split("|")[:3] for line in printed.splitlines()] == [["cnn", "all", "3"], ["cnn", "boundary", "3"]]
