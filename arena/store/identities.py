@@ -10,6 +10,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -109,6 +110,7 @@ def _plugin_values(identity: Identity) -> Key:
     }
 
 
+@cache  # it reads files, and a commit waits for it
 def _environment() -> dict[str, str]:
     packages = {name: metadata.version(name) for name in ("arena-robustness", "torch", "numpy", "foolbox")}
     return {"python": platform.python_version(), "machine": platform.machine(), **packages}
