@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import Any
 
 import numpy
 import torch
 from torch import Tensor
 
 from arena.errors import BudgetExhausted, PluginError, UserError
+from arena.evaluation.claims import Answer, judge
 from arena.geometry.distances import distance
 from arena.geometry.norms import NORMS, Norm
 from arena.interface.contracts import Attack, Defense
 from arena.interface.results import Record, Status
-from arena.target.images import check_images
-from arena.target.logits import check_scores, evaluate, margin
-from arena.target.query_log import QueryLog, binarize
+from arena.target.images import check_images, plain
+from arena.target.logits import check_scores, evaluate
+from arena.target.query_log import QueryLog
 from arena.target.target import Target
+
+REFUTED = "the defense classifies what was claimed correctly"
 
 
 def play(
@@ -35,74 +40,70 @@ def play(
 ) -> list[Record]:
     """Play the attack against the defense and measure every sample.
 
-    x: images, float32 [B, 1, 28, 28] in [0, 1]; y: labels, int64 [B]; budget: queries per sample, forward and gradient
-    together; samples: the numbers to record them under (default 0 ... B - 1). The attack runs under `seed`, global
-    random state is restored after. Returns B records in order. Raises UserError for bad input or if the attack does
-    not apply to the defense, PluginError for a broken contract, and whatever the attack or the defense raises.
+    x: images, float32 [B, 1, 28, 28] in [0, 1]; y: labels, int64 [B], where one that the defense has no class for is
+    misclassified; budget: queries per sample, forward and gradient together; samples: the numbers to record them under
+    (default 0 ... B - 1). The attack runs under `seed`, global random state is restored after. Returns B records in
+    order. Raises UserError for bad input or if the attack does not apply to the defense, PluginError for a broken
+    contract, and whatever the attack or the defense raises.
     """
     if not attack.applies_to(type(defense)):
         raise UserError(f"attack {attack.name} needs {attack.access}, which defense {defense.name} does not offer")
     x, y = _checked_batch(defense, x, y)
-    scores = evaluate(defense, x)
-    correct = (scores.argmax(1) == y).nonzero().flatten()
-    rulings = iter(_rule(defense, attack, x[correct], y[correct], seed, budget) if len(correct) else [])
-    records = []
-    for row, sample in enumerate(samples if samples is not None else range(len(x))):
-        label, clean_label = int(y[row]), int(scores[row].argmax())
-        ruling = next(rulings) if clean_label == label else _misclassified(scores[row], label)
-        records.append(Record(sample=sample, label=label, clean_label=clean_label, **ruling))
-    return records
+    numbers = list(range(len(x)) if samples is None else samples)
+    logits = evaluate(defense, x)
+    correct = logits.argmax(1) == y
+    attacked = correct.nonzero().flatten().tolist()
+    ruled = {}
+    if attacked:
+        records = _rule(defense, attack, x[correct], y[correct], [numbers[row] for row in attacked], seed, budget)
+        ruled = dict(zip(attacked, records, strict=True))
+    return [
+        ruled[row] if row in ruled else _misclassified(number, int(y[row]), logits[row])
+        for row, number in enumerate(numbers)
+    ]
 
 
-@dataclass
-class _Proposal:
-    """Images [B, ...] put forward for a unit, which of its rows claim anything, and when each was seen (0: never)."""
-
-    images: Tensor
-    claims: Tensor
-    query: Tensor
-
-
-def _rule(defense: Defense, attack: Attack, x: Tensor, y: Tensor, seed: int, budget: int | None) -> list[dict]:
-    """Run the attack on correctly classified samples and rule on each: the fields of its record."""
+def _rule(
+    defense: Defense, attack: Attack, x: Tensor, y: Tensor, numbers: Sequence[int], seed: int, budget: int | None
+) -> list[Record]:
+    """Run the attack on correctly classified samples of these numbers, and rule on each."""
     query_log = QueryLog(x, y, attack.norm, budget, defense.binary_threshold)
     started = time.perf_counter()
     candidates = _run(defense, attack, query_log, seed)
     seconds = (time.perf_counter() - started) / len(x)
 
-    faults = _faults(candidates, x)
-    proposals = _proposals(query_log, candidates, torch.tensor([fault is None for fault in faults], device=x.device))
-    distances = torch.stack(
-        [_measured(attack.norm, x, proposal.images, proposal.claims) for proposal in proposals]
-    )  # [proposals, B]
-    labels, margins = _verify(defense, x, y, proposals, distances)
-    distances[labels == y] = torch.inf  # did not hold
-    nearest, winners = distances.min(0)
-    images = torch.stack([proposals[winner].images[row] for row, winner in enumerate(winners.tolist())])
-    found = nearest.isfinite()
-    vanishing = iter(fragile(defense, images[found], y[found]))
-    progress = query_log.seen.progress(), query_log.binarized.progress()
-    rulings = []
-    for row, winner in enumerate(winners.tolist()):
-        spent = {"queries": int(query_log.queries[row]), "gradient_queries": int(query_log.gradient_queries[row])}
-        if found[row]:
-            ruling = _found(attack, x[row], images[row]) | {
-                "adversarial_label": int(labels[winner, row]),
-                "margin": float(margins[winner, row]),
-                "best_query": int(proposals[winner].query[row]) or None,
-                "progress": progress[winner // 2][row],  # proposals come in pairs
-                "fragile": next(vanishing),
-            }
-        else:
-            claimed = any(bool(proposal.claims[row]) for proposal in proposals)
-            fault = faults[row] or ("the defense classifies it correctly" if claimed else None)
-            ruling = _failed(fault)
-        rulings.append(ruling | spent | {"seconds": seconds})
-    return rulings
+    faults = _faults(candidates)
+    verdict = judge(defense, query_log, candidates, torch.tensor([fault is None for fault in faults], device=x.device))
+    progress = {log: log.progress() for log in (query_log.seen, query_log.binarized)}
+    records = []
+    for row, (number, label) in enumerate(zip(numbers, y.tolist(), strict=True)):
+        records.append(
+            Record(
+                sample=number,
+                label=label,
+                status=Status.NOT_FOUND,
+                clean_label=label,
+                **_distances(math.inf),
+                queries=int(query_log.queries[row]),
+                gradient_queries=int(query_log.gradient_queries[row]),
+                seconds=seconds,
+            )
+        )
+        if (accusation := verdict.unstable[row]) is not None:
+            records[row] = replace(records[row], status=Status.UNSTABLE, reason=accusation, **_distances(None))
+        elif verdict.found[row]:
+            winner = verdict.winner(row)
+            records[row] = _found(records[row], attack.norm, x[row], winner, row, progress[winner.claim.log][row])
+        elif (fault := faults[row]) is not None:
+            records[row] = replace(records[row], status=Status.REJECTED, reason=fault)
+        elif verdict.claimed[row]:
+            records[row] = replace(records[row], reason=REFUTED)
+    return _with_fragility(defense, records, y)
 
 
 def _run(defense: Defense, attack: Attack, query_log: QueryLog, seed: int) -> Tensor:
-    """The attack's candidates [B, ...] as float32; the clean images (no claim) if its budget ended it."""
+    """The referee's own copy of the attack's candidates [B, ...], float32; the clean images (no claim) if its budget
+    ended it."""
     target = Target(defense, query_log, attack.access)
     x, y = query_log.x.clone(), query_log.y.clone()
     with isolated_random_state(seed) as rng, torch.enable_grad():
@@ -112,35 +113,16 @@ def _run(defense: Defense, attack: Attack, query_log: QueryLog, seed: int) -> Te
             candidates = query_log.x
     if not (torch.equal(x, query_log.x) and torch.equal(y, query_log.y)):
         raise PluginError(f"attack {attack.name} modified its input")
-    if (
-        not isinstance(candidates, Tensor)
-        or candidates.shape != query_log.x.shape
-        or not candidates.is_floating_point()
-    ):
-        got = f"{candidates.dtype} {tuple(candidates.shape)}" if isinstance(candidates, Tensor) else type(candidates)
+    if not isinstance(candidates, Tensor):
+        raise PluginError(f"attack {attack.name} returned {type(candidates)} for images {tuple(query_log.x.shape)}")
+    candidates = plain(candidates).detach()
+    if candidates.shape != query_log.x.shape or not candidates.is_floating_point():
+        got = f"{candidates.dtype} {tuple(candidates.shape)}"
         raise PluginError(f"attack {attack.name} returned {got} for images {tuple(query_log.x.shape)}")
-    return candidates.detach().to(query_log.x)
+    return candidates.to(query_log.x, copy=True).contiguous()
 
 
-def _proposals(query_log: QueryLog, candidates: Tensor, sound: Tensor) -> list[_Proposal]:
-    """What the target saw and what the attack returned, each also post-processed if the defense binarises."""
-    never = torch.zeros_like(query_log.y)
-    returned = sound & (candidates != query_log.x).flatten(1).any(1)
-    proposals = [
-        _Proposal(query_log.seen.images, query_log.seen.distance.isfinite(), query_log.seen.query),
-        _Proposal(candidates, returned, never),
-    ]
-    if query_log.binary_threshold is not None:
-        kept = query_log.binarized
-        processed = binarize(candidates, query_log.x, query_log.binary_threshold)
-        proposals += [
-            _Proposal(kept.images, kept.distance.isfinite(), kept.query),
-            _Proposal(processed, returned, never),
-        ]
-    return proposals
-
-
-def _faults(candidates: Tensor, x: Tensor) -> list[str | None]:
+def _faults(candidates: Tensor) -> list[str | None]:
     """For each candidate why it is no image (one line), or None."""
     faults: list[str | None] = []
     for image in candidates.flatten(1):
@@ -153,24 +135,33 @@ def _faults(candidates: Tensor, x: Tensor) -> list[str | None]:
     return faults
 
 
-def _measured(norm: Norm, x: Tensor, images: Tensor, claims: Tensor) -> Tensor:
-    """Distances, float64 [B]; infinity where nothing is claimed."""
-    distances = distance(norm, images.double(), x.double())
-    return torch.where(claims, distances, torch.inf)
+def _found(record: Record, norm: Norm, clean: Tensor, answer: Answer, row: int, progress: list[list[float]]) -> Record:
+    """The record of a sample with the claim that won, measured from the image that is stored."""
+    claim, image = answer.claim, answer.claim.images[row]
+    norms: dict[str, Any] = {name: float(distance(name, image[None].double(), clean[None].double())) for name in NORMS}
+    return replace(
+        record,
+        status=Status.FOUND,
+        adversarial=image.cpu().numpy().copy(),
+        distance=norms[norm],
+        **norms,
+        adversarial_label=int(answer.labels[row]),
+        margin=_finite(answer.margins[row]),
+        best_query=int(claim.query[row]) or None,
+        progress=progress,
+    )
 
 
-def _verify(
-    defense: Defense, x: Tensor, y: Tensor, proposals: list[_Proposal], distances: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Labels and margins [proposals, B] of everything claimed, asked again at another batch size than the attack's."""
-    which, row = distances.isfinite().nonzero(as_tuple=True)
-    images = torch.stack([proposal.images for proposal in proposals])[which, row]
-    labels, margins = y.repeat(len(proposals), 1), torch.zeros_like(distances)
-    # The extra clean image makes two rows even of a single proposal.
-    scores = evaluate(defense, torch.cat([images, x[:1]]), rows=max(len(x) // 2, 1) if len(x) > 1 else 2)[:-1]
-    labels[which, row] = scores.argmax(1)
-    margins[which, row] = margin(scores, y[row]).double()
-    return labels, margins
+def _with_fragility(defense: Defense, records: list[Record], y: Tensor) -> list[Record]:
+    """The records, those of adversarials that were found saying whether they are fragile."""
+    found = [row for row, record in enumerate(records) if record.status == Status.FOUND]
+    if not found:
+        return records
+    images = torch.stack([torch.from_numpy(records[row].adversarial) for row in found]).to(y.device)
+    records = list(records)
+    for row, vanishes in zip(found, fragile(defense, images, y[found]), strict=True):
+        records[row] = replace(records[row], fragile=vanishes)
+    return records
 
 
 def fragile(defense: Defense, images: Tensor, y: Tensor) -> list[bool | None]:
@@ -183,31 +174,33 @@ def fragile(defense: Defense, images: Tensor, y: Tensor) -> list[bool | None]:
             scores = defense.converged_scores(part)
         if scores is None:
             return [None] * len(images)
-        check_scores(defense, scores, len(part))
-        vanishing += (scores.argmax(1) == labels).tolist()
+        vanishing += (check_scores(defense, scores, len(part)).argmax(1) == labels).tolist()
     return vanishing
 
 
-def _found(attack: Attack, clean: Tensor, image: Tensor) -> dict:
-    norms = {norm: float(distance(norm, image[None].double(), clean[None].double())) for norm in NORMS}
-    stored = image.cpu().numpy().copy()
-    return {"status": Status.FOUND, "distance": norms[attack.norm], "adversarial": stored, **norms}
+def _misclassified(number: int, label: int, logits: Tensor) -> Record:
+    """The record of a sample that needs no perturbation; the defense may have no class for its label."""
+    known = 0 <= label < len(logits)
+    predicted = int(logits.argmax())
+    return Record(
+        sample=number,
+        label=label,
+        status=Status.MISCLASSIFIED,
+        clean_label=predicted,
+        adversarial_label=predicted,
+        **_distances(0.0),
+        margin=_finite(logits[predicted] - logits[label]) if known else None,
+    )
 
 
-def _failed(fault: str | None) -> dict:
-    status = Status.REJECTED if fault else Status.NOT_FOUND
-    return {"status": status, "reason": fault, "distance": numpy.inf, **dict.fromkeys(NORMS, numpy.inf)}
+def _distances(value: float | None) -> dict[str, Any]:
+    """The same distance in the attack's norm and in all others."""
+    return dict.fromkeys(("distance", *NORMS), value)
 
 
-def _misclassified(scores: Tensor, label: int) -> dict:
-    clean_margin = float(margin(scores[None], torch.tensor([label], device=scores.device)))
-    return {
-        "status": Status.MISCLASSIFIED,
-        "adversarial_label": int(scores.argmax()),
-        "margin": clean_margin,
-        "distance": 0.0,
-        **dict.fromkeys(NORMS, 0.0),
-    }
+def _finite(margin: Tensor) -> float | None:
+    """The margin as a number; None where the label's class is masked."""
+    return float(margin) if bool(margin.isfinite()) else None
 
 
 def _checked_batch(defense: Defense, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -217,7 +210,7 @@ def _checked_batch(defense: Defense, x: Tensor, y: Tensor) -> tuple[Tensor, Tens
         raise UserError(f"x: {failure}") from None
     if not isinstance(y, Tensor) or y.dtype != torch.int64 or y.shape != (len(x),):
         raise UserError(f"y: labels must be int64 [{len(x)}], one for each image")
-    return x.to(defense.device), y.to(defense.device)
+    return plain(x).detach().to(defense.device), plain(y).to(defense.device)
 
 
 @contextmanager

@@ -16,9 +16,9 @@ class Status(StrEnum):
 
     MISCLASSIFIED = "misclassified"  # wrong without any perturbation: distance 0
     FOUND = "found"  # a verified adversarial
-    NOT_FOUND = "not_found"  # the attack proposed none: distance infinity
-    REJECTED = "rejected"  # it proposed one that does not hold: distance infinity
-    UNSTABLE = "unstable"  # it proposed one that the target saw fool and that no longer does: no distance
+    NOT_FOUND = "not_found"  # the attack proposed none that holds: distance infinity
+    REJECTED = "rejected"  # what it proposed is no image: distance infinity
+    UNSTABLE = "unstable"  # the defense's answers changed: no distance, it is no evidence either way
     ERROR = "error"  # the unit failed: no distance, it is no evidence either way
 
 
@@ -27,9 +27,10 @@ class Record:
     """What the referee measured for one sample.
 
     `distance` is in the attack's norm; `l0`, `l2` and `linf` are those of the stored adversarial, in float64.
-    `margin` is the winning logit minus that of the label (> 0). `queries` and `gradient_queries` are what the attack
-    spent on this sample, `best_query` the number of both spent when the closest adversarial was seen (None if the
-    attack returned it without asking). `adversarial` is float32 [C, H, W], `reason` one line for rejected and error.
+    `margin` is the winning logit minus that of the label (> 0; None: the label has no finite one). `queries` and
+    `gradient_queries` are what the attack spent on this sample, `best_query` the number of both spent when the closest
+    adversarial was seen (None if the attack returned it without asking). `adversarial` is float32 [C, H, W], `reason`
+    one line for rejected, unstable and error, and for not_found where something was proposed.
     `fragile`: whether it vanishes once the defense's inference converges (None: the defense has none to converge).
     `progress`: [query, distance] of the first adversarial that the target saw, of each that was at least 1 % closer,
     in order, and of the closest; queries are counted as in `best_query`.

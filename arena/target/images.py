@@ -7,6 +7,8 @@ from torch import Tensor
 
 from arena.errors import PluginError
 
+HAIR = 1e-3  # of the distance
+
 
 def check_images(x: Tensor, shape: torch.Size) -> None:
     """Raises PluginError unless x is float32 [N, *shape], finite and inside the box [0, 1]."""
@@ -17,3 +19,14 @@ def check_images(x: Tensor, shape: torch.Size) -> None:
         low, high = (bound.item() for bound in x.detach().aminmax())
         if not (low >= 0 and high <= 1):  # also catches NaN
             raise PluginError(f"images must lie in the box [0, 1], not in [{low:g}, {high:g}]: clamp them first")
+
+
+def plain(x: Tensor) -> Tensor:
+    """The same numbers and graph as a `torch.Tensor`: a subclass may answer differently for its distance or shape."""
+    return x if type(x) is Tensor else Tensor.as_subclass(x, Tensor)
+
+
+def hair_beyond(clean: Tensor, images: Tensor) -> Tensor:
+    """The images [B, ...] moved a thousandth of their distance further away from `clean`, inside the box [0, 1]: should
+    rounding at another batch size undo an adversarial that lies on the boundary, this one holds."""
+    return torch.lerp(clean, images, 1 + HAIR).clamp(0, 1)

@@ -10,6 +10,8 @@ from arena.interface.contracts import Defense
 from arena.target.gradients import ExactScores
 from arena.target.out_of_memory import split_on_out_of_memory
 
+ROUNDING = 1e-3  # of the size of the logits: no rounding moves a margin further
+
 
 def evaluate(defense: Defense, x: Tensor, rows: int | None = None) -> Tensor:
     """The defense's logits [N, classes] for the images x, asked for in batches of `rows` (default: as it prefers)."""
@@ -24,22 +26,38 @@ def ask(defense: Defense, x: Tensor) -> Tensor:
 
 
 def checked_scores(defense: Defense, x: Tensor) -> Tensor:
-    """The defense's logits [N, classes]; raises PluginError if they are anything else, or not finite."""
+    """The defense's logits, float32 [N, classes]; raises PluginError as `check_scores` does."""
     exact = x.requires_grad and defense.gradient == "exact"
-    scores = ExactScores.apply(x, defense) if exact else defense.scores(x)
-    check_scores(defense, scores, len(x))
-    return scores
+    return check_scores(defense, ExactScores.apply(x, defense) if exact else defense.scores(x), len(x))
 
 
-def check_scores(defense: Defense, scores: Tensor, images: int) -> None:
-    """Raises PluginError unless the defense's scores are finite numbers [images, classes]."""
+def check_scores(defense: Defense, scores: Tensor, images: int) -> Tensor:
+    """The defense's scores as float32 logits [images, classes], whatever floating point numbers it computes with.
+
+    A class that is masked may have the logit -inf. Raises PluginError if they are anything else: of another shape or
+    kind, of a single class, NaN, +inf, or all -inf.
+    """
+    owner = f"defense {defense.name} returned"
+    if not isinstance(scores, Tensor):
+        raise PluginError(f"{owner} {type(scores).__name__}, not a tensor of logits [{images}, classes]")
     if scores.ndim != 2 or len(scores) != images:
-        raise PluginError(f"defense {defense.name} returned scores of shape {tuple(scores.shape)} for {images} images")
-    if not bool(scores.isfinite().all()):
-        raise PluginError(f"defense {defense.name} returned scores that are not finite")
+        raise PluginError(f"{owner} scores of shape {tuple(scores.shape)} for {images} images")
+    if scores.shape[1] < 2:
+        raise PluginError(f"{owner} a single logit for each image: return one a class, such as torch.cat([-s, s], 1)")
+    if not scores.is_floating_point():
+        raise PluginError(f"{owner} {scores.dtype}, not floating point logits: convert them with .float()")
+    scores = scores.float()
+    if not bool(scores.amax(1).isfinite().all()):  # NaN is the largest of its row
+        raise PluginError(f"{owner} scores that are not finite")
+    return scores
 
 
 def margin(scores: Tensor, y: Tensor) -> Tensor:
     """The highest logit of another class minus the label's [N], for logits [N, classes] and labels y, int64 [N]."""
     own = scores.gather(1, y[:, None])[:, 0]
     return scores.scatter(1, y[:, None], -torch.inf).amax(1) - own
+
+
+def size(scores: Tensor) -> Tensor:
+    """The largest magnitude of the finite logits [N, classes] of each row [N]: what rounding is relative to."""
+    return scores.masked_fill(scores.isneginf(), 0).abs().amax(1)

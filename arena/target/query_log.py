@@ -1,4 +1,4 @@
-"""The books of one unit: what each sample has cost so far, and the closest adversarial seen for it."""
+"""The query log: what each sample has cost so far, and the closest adversarials seen for it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from torch import Tensor
 from arena.errors import BudgetExhausted
 from arena.geometry.distances import distance
 from arena.geometry.norms import Norm
+from arena.target.logits import margin, size
 
+SOLID = 0.01  # margin of a safe adversarial, in sizes of the logits: far beyond any rounding
 NOTABLE = 0.99  # a closer adversarial enters the progress if it takes off 1 %: some attacks creep for 25 000 queries
 
 
 class BestAdversarials:
-    """The closest adversarial seen for each sample: images [B, ...], distance [B] (inf: none), query [B] (when).
+    """The closest adversarial seen for each sample: images [B, ...], distance [B] (inf: none), query [B] (when) and
+    margin [B] (then).
 
     clean: the images [B, ...], which stand where there is none.
     """
@@ -22,10 +25,11 @@ class BestAdversarials:
         self.images = clean.clone()
         self.distance = torch.full_like(clean[:, 0, 0, 0], torch.inf)
         self.query = torch.zeros(len(clean), dtype=torch.int64, device=clean.device)
+        self.margin = torch.zeros_like(self.distance)
         self._noted = self.distance.clone()  # the last distance of each sample in _notes
         self._notes: list[tuple[Tensor, Tensor, Tensor]] = []  # samples, queries and distances that took off 1 %
 
-    def keep(self, x: Tensor, index: Tensor, distances: Tensor, queries: Tensor) -> None:
+    def keep(self, x: Tensor, index: Tensor, distances: Tensor, margins: Tensor, queries: Tensor) -> None:
         """Take over the rows x (of the samples `index`, which may repeat) that are closer than what is kept."""
         nearest = torch.full_like(self.distance, torch.inf).scatter_reduce(0, index, distances, "amin")
         improves = (distances == nearest[index]) & (distances < self.distance[index])
@@ -37,6 +41,7 @@ class BestAdversarials:
             self.images[samples] = x[chosen]
             self.distance[samples] = distances[chosen]
             self.query[samples] = queries[samples]
+            self.margin[samples] = margins[chosen]
             self._note(samples)
 
     def _note(self, samples: Tensor) -> None:
@@ -75,12 +80,13 @@ class QueryLog:
         self.queries = torch.zeros_like(self.y)
         self.gradient_queries = torch.zeros_like(self.y)
         self.seen = BestAdversarials(self.x)
+        self.solid = BestAdversarials(self.x)  # of those whose margin is solid
         self.binarized = BestAdversarials(self.x)  # the same, after `binarize`: stays empty without a threshold
 
     def charge(self, index: Tensor, *, gradient: bool = False) -> Tensor | None:
         """Bill one query to each row's sample; gives the rows [N] that are paid, or None where all are.
 
-        A sample that cannot pay for all its rows pays for none. Raises BudgetExhausted if nobody can pay.
+        A sample that cannot pay for all its rows pays for none. Raises BudgetExhausted if none of them can pay.
         """
         cost = torch.bincount(index, minlength=len(self.y))
         paid = None
@@ -101,12 +107,15 @@ class QueryLog:
         wrong = (scores.argmax(1) != self.y[index]).nonzero().flatten()
         if not len(wrong):
             return
-        x, index = x[wrong], index[wrong]
+        x, index, scores = x[wrong], index[wrong], scores[wrong]
         clean, spent = self.x[index], self.queries + self.gradient_queries
-        self.seen.keep(x, index, distance(self.norm, x, clean), spent)
+        distances, margins = distance(self.norm, x, clean), margin(scores, self.y[index])
+        self.seen.keep(x, index, distances, margins, spent)
+        solid = margins > SOLID * size(scores)
+        self.solid.keep(x[solid], index[solid], distances[solid], margins[solid], spent)
         if self.binary_threshold is not None:
             x = binarize(x, clean, self.binary_threshold)
-            self.binarized.keep(x, index, distance(self.norm, x, clean), spent)
+            self.binarized.keep(x, index, distance(self.norm, x, clean), margins, spent)
 
 
 def binarize(x: Tensor, clean: Tensor, threshold: float) -> Tensor:

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from arena.geometry.distances import per_row
+from arena.target.images import hair_beyond
 from arena.target.target import Target
 
 Attempt = Callable[[Tensor, Tensor], Tensor]  # epsilon [n], index [n] of the samples -> bool [n], whether it fooled
 
 WALK_BACK = 10  # bisections: to a thousandth of the distance
-HAIR = 1e-3  # of the distance
 
 
 def epsilon_grid(end: float, number: int, device: torch.device) -> Tensor:
@@ -70,6 +70,7 @@ def walk_back(target: Target, x: Tensor, y: Tensor) -> Tensor:
 
 
 def candidates(target: Target, x: Tensor) -> Tensor:
-    """Images [B, ...] a hair beyond the closest adversarials seen: should rounding at another batch size undo one that
-    lies on the boundary, the referee has this one. The clean image x where there is none."""
-    return torch.lerp(x, target.best, 1 + HAIR).clamp(0, 1)
+    """Images [B, ...] a hair beyond the closest adversarials seen; the clean image x where there is none.
+
+    The referee tries them itself where rounding undoes the closest, so `return target.best` loses nothing."""
+    return hair_beyond(x, target.best)
