@@ -21,6 +21,7 @@ _EXPORTS = {
     "load_data": "data",
     "play": "evaluation.referee",
     "open_store": "store.store",
+    "BudgetExhausted": "errors",
     "UserError": "errors",
 }
 

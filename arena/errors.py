@@ -20,7 +20,10 @@ class AccessDenied(PluginError):
 
 
 class BudgetExhausted(PluginError):
-    """An attack has no queries left; what the target saw until then still counts."""
+    """None of the samples that a query asks about has queries left; what the target saw until then still counts.
+
+    An attack may let it through, or catch it and go on with its other samples.
+    """
 
 
 def printable(text: str, limit: int) -> str:

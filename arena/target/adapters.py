@@ -1,4 +1,4 @@
-"""The one adapter through which foolbox attacks play: a foolbox model over a Target."""
+"""A target as the model that attack libraries expect: foolbox's, and a torch module for those that call `model(x)`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ import eagerpy
 import torch
 from foolbox import Model
 from foolbox.types import Bounds
+from torch import Tensor
+
+from arena.errors import PluginError
 
 if TYPE_CHECKING:
     from arena.target.target import Target
+
+OVERSHOOT = 1e-5  # beyond the box, by which a library's rounding may miss it
 
 
 class FoolboxModel(Model):
     """Answers foolbox's queries through the target, which counts and remembers them.
 
-    Rows align with the batch: foolbox attacks that drop finished samples cannot be played. Where the attack may see
-    decisions only, the logits are one-hot.
+    Rows align with the batch: foolbox attacks that drop finished samples cannot be played on more than one sample.
+    Where the attack may see decisions only, the logits are one-hot.
     """
 
     data_format = "channels_first"
@@ -31,8 +36,51 @@ class FoolboxModel(Model):
 
     def __call__(self, inputs: Any) -> Any:
         x, restore_type = eagerpy.astensor_(inputs)
-        if self._decision_only:
-            logits = torch.nn.functional.one_hot(self._target.labels(x.raw)).float()
-        else:
-            logits = self._target.scores(x.raw)
+        logits = _one_hot(self._target, x.raw) if self._decision_only else self._target.scores(x.raw)
         return restore_type(eagerpy.astensor(logits))
+
+
+class TargetModule(torch.nn.Module):
+    """Answers a library's `model(x)` with logits [N, classes] through the target, which counts and remembers them.
+
+    x: float32 [N, 1, 28, 28] in [0, 1]; where rounding leaves the box by up to 1e-5 it is clipped. The rows are the
+    batch, or all belong to one sample, if the module is bound to it or the batch has no other. Where the attack may see
+    decisions only, the logits are one-hot. The module is in evaluation mode, and has one frozen parameter, of which
+    libraries ask the device.
+
+    Raises:
+        PluginError: x leaves the box by more than that, or has another number of rows than the batch.
+    """
+
+    def __init__(self, target: Target, clean: Tensor, sample: int | None, *, decision_only: bool) -> None:
+        super().__init__()
+        if sample is not None and not 0 <= sample < len(clean):
+            raise PluginError(f"there is no sample {sample} in a batch of {len(clean)}: count from 0")
+        self.placement = torch.nn.Parameter(torch.zeros(1, device=clean.device), requires_grad=False)
+        self._target, self._samples, self._sample = target, len(clean), sample
+        self._decision_only = decision_only
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self._inside(x)
+        index = None
+        if self._sample is not None:
+            index = torch.full((len(x),), self._sample, device=x.device)
+        elif self._samples > 1 and len(x) != self._samples:
+            raise PluginError(
+                f"{len(x)} rows for {self._samples} samples: bind the model to one sample, target.module(sample)"
+            )
+        return _one_hot(self._target, x, index) if self._decision_only else self._target.scores(x, index)
+
+    @staticmethod
+    def _inside(x: Tensor) -> Tensor:
+        if isinstance(x, Tensor) and x.numel():
+            low, high = (bound.item() for bound in x.detach().aminmax())
+            if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
+                return x.clamp(0, 1)
+        return x
+
+
+def _one_hot(target: Target, x: Tensor, index: Tensor | None = None) -> Tensor:
+    """The decisions about the images x [N, ...] as logits [N, classes]."""
+    return torch.nn.functional.one_hot(target.labels(x, index), target.classes).float()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,6 +11,9 @@ from torch import Tensor
 from arena.errors import BudgetExhausted
 from arena.geometry.distances import per_row
 from arena.interface.contracts import Defense
+
+if TYPE_CHECKING:
+    from arena.target.query_log import QueryLog
 
 Ask = Callable[[Tensor, Tensor], Tensor]  # images [N, ...], index [N] -> scores [N, classes], billed as queries
 Product = Callable[[Tensor], Tensor]  # cotangent [N, classes] -> gradient with respect to the images [N, ...]
@@ -23,10 +26,13 @@ class Source(Protocol):
 
 
 class Autograd:
-    """The defense's own gradient, by autograd, straight-through or exact, through the graph that `ask` builds."""
+    """The defense's own gradient, by autograd, straight-through or exact, through the graph that `ask` builds.
 
-    def __init__(self, ask: Ask, bill: Callable[[Tensor], Tensor | None]) -> None:
-        self._ask, self._bill = ask, bill
+    One that is not finite becomes zero. It counts as masked, as does one that is zero everywhere.
+    """
+
+    def __init__(self, ask: Ask, query_log: QueryLog) -> None:
+        self._ask, self._query_log = ask, query_log
 
     def answer(self, x: Tensor, index: Tensor) -> tuple[Tensor, Product]:
         with torch.enable_grad():
@@ -34,9 +40,15 @@ class Autograd:
             scores = self._ask(x, index)
 
         def product(cotangent: Tensor) -> Tensor:
-            paid = self._bill(index)
+            paid = self._query_log.charge(index, gradient=True)
             gradient = torch.autograd.grad(scores, x, cotangent, retain_graph=True)[0]
-            return gradient if paid is None else gradient * per_row(paid, x)
+            finite = gradient.flatten(1).isfinite().all(1)
+            useful = finite & gradient.flatten(1).any(1)
+            asked = cotangent.isfinite().all(1) & cotangent.any(1)  # else the attack's loss is flat
+            if paid is not None:
+                asked, finite = asked & paid, finite & paid
+            self._query_log.masked.index_add_(0, index, (asked & ~useful).long())
+            return torch.where(per_row(finite, x), gradient, 0)
 
         return scores.detach(), product
 

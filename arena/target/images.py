@@ -10,8 +10,10 @@ from arena.errors import PluginError
 HAIR = 1e-3  # of the distance
 
 
-def check_images(x: Tensor, shape: torch.Size) -> None:
-    """Raises PluginError unless x is float32 [N, *shape], finite and inside the box [0, 1]."""
+def check_images(x: Tensor, shape: torch.Size) -> Tensor:
+    """The images x as a plain tensor; raises PluginError unless they are float32 [N, *shape], finite and inside the box
+    [0, 1]."""
+    x = plain(x) if isinstance(x, Tensor) else x
     if not isinstance(x, Tensor) or x.dtype != torch.float32 or x.shape[1:] != shape:
         got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise PluginError(f"images must be float32 [N, {', '.join(map(str, shape))}], not {got}")
@@ -19,11 +21,15 @@ def check_images(x: Tensor, shape: torch.Size) -> None:
         low, high = (bound.item() for bound in x.detach().aminmax())
         if not (low >= 0 and high <= 1):  # also catches NaN
             raise PluginError(f"images must lie in the box [0, 1], not in [{low:g}, {high:g}]: clamp them first")
+    return x
 
 
 def plain(x: Tensor) -> Tensor:
-    """The same numbers and graph as a `torch.Tensor`: a subclass may answer differently for its distance or shape."""
-    return x if type(x) is Tensor else Tensor.as_subclass(x, Tensor)
+    """The same numbers and graph as a `torch.Tensor`: a subclass may lie about its shape or its distance."""
+    if type(x) is Tensor:
+        return x
+    with torch._C.DisableTorchFunctionSubclass():
+        return Tensor.as_subclass(x, Tensor)
 
 
 def hair_beyond(clean: Tensor, images: Tensor) -> Tensor:

@@ -79,6 +79,7 @@ class QueryLog:
         self.binary_threshold = binary_threshold
         self.queries = torch.zeros_like(self.y)
         self.gradient_queries = torch.zeros_like(self.y)
+        self.masked = torch.zeros_like(self.y)  # gradient queries answered by nothing: zero everywhere, or not finite
         self.seen = BestAdversarials(self.x)
         self.solid = BestAdversarials(self.x)  # of those whose margin is solid
         self.binarized = BestAdversarials(self.x)  # the same, after `binarize`: stays empty without a threshold

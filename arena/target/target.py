@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,18 +24,28 @@ if TYPE_CHECKING:
 class Target:
     """What an attack may see of a defense, up to the access that it declared in `access`.
 
-    Every query takes images x, float32 [N, 1, 28, 28] in [0, 1], and `index` [N], the sample that each row belongs
-    to (default: the rows are the batch). Queries are billed to those samples; each answered image that is misclassified
-    and closer than any before is remembered. A sample whose budget is spent gets the answer to its clean image (and
-    no gradient), so that the others of its batch can go on. Raises AccessDenied for more than `access`, BudgetExhausted
-    when no sample can pay, PluginError for images that are not images.
+    To call: `labels` (decision access), `scores` (score), `gradient` or backpropagation through `scores` (gradient),
+    `reconstructions` (reconstruction), `defense` (white-box); at any access `classes`, `best`, `best_distance`; and the
+    same as a model for a library, `module()` and `foolbox()`, or with estimated gradients, `with_finite_differences()`.
+
+    Every query takes images x, float32 [N, 1, 28, 28] in [0, 1], and `index`, int64 [N], the sample that each row
+    belongs to (default: the rows are the batch; in a batch of one sample all rows are about it). Queries are billed to
+    those samples; each answered image that is misclassified and closer than any before is remembered. A sample whose
+    budget is spent gets the answer to its clean image (and no gradient), so that the others of a query can go on. A
+    gradient that is not finite is zero.
+
+    Raises:
+        AccessDenied: the attack asks for more than its `access`.
+        BudgetExhausted: none of the samples that the query asks about can pay. Others may still be able to: an attack
+            that goes through the samples one by one catches it for each.
+        PluginError: the images are not images, or their number fits no sample.
     """
 
     def __init__(
         self, defense: Defense, query_log: QueryLog, access: AccessLevel, source: Source | None = None
     ) -> None:
         self._defense, self._query_log, self._access = defense, query_log, access
-        self._source = source or Autograd(self._ask_with_graph, lambda index: query_log.charge(index, gradient=True))
+        self._source = source or Autograd(self._ask_with_graph, query_log)
         self._differentiable = source is not None or self._grants("gradient")
 
     @property
@@ -42,6 +53,11 @@ class Target:
         """The defense itself (white-box): queries made on it are neither counted nor remembered."""
         self._require("white-box")
         return self._defense
+
+    @cached_property
+    def classes(self) -> int:
+        """How many classes the defense tells apart."""
+        return evaluate(self._defense, self._query_log.x[:1]).shape[1]
 
     @property
     def best(self) -> Tensor:
@@ -55,12 +71,12 @@ class Target:
 
     def labels(self, x: Tensor, index: Tensor | None = None) -> Tensor:
         """The defense's decisions, int64 [N]."""
-        return self._ask(x, self._checked(x, index)).argmax(1)
+        return self._ask(*self._checked(x, index)).argmax(1)
 
     def scores(self, x: Tensor, index: Tensor | None = None) -> Tensor:
         """Logits [N, classes]; where x requires a gradient they can be backpropagated to it, given the access."""
         self._require("score")
-        index = self._checked(x, index)
+        x, index = self._checked(x, index)
         if not (x.requires_grad and torch.is_grad_enabled()):
             return self._ask(x, index)
         if not self._differentiable:
@@ -69,7 +85,7 @@ class Target:
 
     def gradient(self, x: Tensor, loss: Callable[[Tensor, Tensor], Tensor], index: Tensor | None = None) -> Tensor:
         """Gradient [N, 1, 28, 28] of `loss(scores [N, classes], labels [N]) -> [N]` with respect to the images."""
-        index = self._checked(x, index)
+        x, index = self._checked(x, index)
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             total = loss(self.scores(x, index), self._query_log.y[index]).sum()
@@ -78,7 +94,7 @@ class Target:
     def reconstructions(self, x: Tensor, index: Tensor | None = None) -> Tensor:
         """The defense's reconstruction of each image by each class, [N, classes, 1, 28, 28]."""
         self._require("reconstruction")
-        index = self._checked(x, index)
+        x, index = self._checked(x, index)
         paid = self._query_log.charge(index)
         with torch.no_grad():
             asked = x if paid is None else torch.where(per_row(paid, x), x, self._query_log.x[index])
@@ -93,6 +109,15 @@ class Target:
         from arena.target.adapters import FoolboxModel
 
         return FoolboxModel(self, decision_only=not self._grants("score"))
+
+    def module(self, sample: int | None = None) -> torch.nn.Module:
+        """A torch module over this target, for libraries that call `model(x)` and backpropagate; see `TargetModule`.
+
+        sample: the one that every row is about. None: the rows of x are the batch.
+        """
+        from arena.target.adapters import TargetModule
+
+        return TargetModule(self, self._query_log.x, sample, decision_only=not self._grants("score"))
 
     def _ask(self, x: Tensor, index: Tensor) -> Tensor:
         return self._answer(x.detach(), index, lambda images: evaluate(self._defense, images))
@@ -118,17 +143,18 @@ class Target:
         if not self._grants(level):
             raise AccessDenied(f"the attack asked for {level} access, but declared access = {self._access!r}")
 
-    def _checked(self, x: Tensor, index: Tensor | None) -> Tensor:
-        check_images(x, self._query_log.x.shape[1:])
+    def _checked(self, x: Tensor, index: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Plain images, and the sample of each."""
+        x, samples = check_images(x, self._query_log.x.shape[1:]), len(self._query_log.x)
         if index is None:
-            if len(x) != len(self._query_log.x):
-                raise PluginError(
-                    f"{len(x)} rows for {len(self._query_log.x)} samples: pass index=, the sample of each row"
-                )
-            return torch.arange(len(x), device=x.device)
+            if samples == 1:
+                return x, torch.zeros(len(x), dtype=torch.int64, device=x.device)
+            if len(x) != samples:
+                raise PluginError(f"{len(x)} rows for {samples} samples: pass index=, the sample of each row")
+            return x, torch.arange(len(x), device=x.device)
         if index.shape != (len(x),):
             raise PluginError(f"index has shape {tuple(index.shape)}, but there are {len(x)} rows")
-        return index
+        return x, index
 
 
 class _Differentiable(torch.autograd.Function):
