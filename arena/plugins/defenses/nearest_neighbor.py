@@ -31,7 +31,7 @@ class NearestNeighbor(Defense):
         super().__init__(weights, device, **settings)
         if weights is not None:
             raise UserError(f"{self.name} takes no weights, it is the training set itself: remove {weights}")
-        self.network = nearest_neighbor.NearestNeighborModel(*load_data("mnist", "train")).to(self.device)
+        self.network = nearest_neighbor.NearestNeighborModel(*load_data("mnist", "train")).eval().to(self.device)
         self.calibration = load_calibration(ZOO / f"{self.name}.safetensors")
 
     def scores(self, x: Tensor) -> Tensor:
