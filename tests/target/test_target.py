@@ -162,11 +162,84 @@ def test_a_query_of_any_size_reaches_the_defense_in_bounded_batches(defense):
     assert evaluate(defense, torch.rand(0, 1, 28, 28)).shape == (0, 3)
 
 
-def test_scores_that_are_not_finite_are_the_defenses_fault(defense, batch):
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (lambda x: torch.full((len(x), 3), torch.nan), "not finite"),
+        (lambda x: torch.eye(3)[:1].expand(len(x), 3) / 0, "not finite"),
+        (lambda x: torch.full((len(x), 3), -torch.inf), "not finite"),
+        (lambda x: torch.zeros(len(x), 1), "single logit"),
+        (lambda x: torch.zeros(len(x), 3, dtype=torch.int64), "torch.int64"),
+        (lambda x: torch.zeros(len(x), 3).numpy(), "ndarray"),
+        (lambda x: torch.zeros(3), r"shape \(3,\)"),
+    ],
+)
+def test_what_is_no_logits_is_the_defenses_fault(defense, batch, scores, message):
     target, _ = target_of(defense, batch)
-    defense.scores = lambda x: torch.full((len(x), 3), torch.nan)
-    with pytest.raises(PluginError, match="linear.*not finite"):
+    defense.scores = scores
+    with pytest.raises(PluginError, match=f"linear.*{message}"):
         target.labels(batch[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_logits_of_any_precision_are_float32_at_the_border(defense, batch, dtype):
+    plain = defense.scores
+    defense.scores = lambda x: plain(x).to(dtype)
+    target, _ = target_of(defense, batch)
+    assert target.scores(batch[0]).dtype == torch.float32
+    assert target.gradient(batch[0], loss).dtype == torch.float32
+
+
+def test_gradients_that_are_no_numbers_are_zero_and_counted(defense, batch):
+    x, y = batch
+    x = x.clamp_min(0.01)
+    x[1, 0, 3, 3] = 0  # where the square root has no slope
+    plain = defense.scores
+    defense.scores = lambda x: plain(x.sqrt() ** 2)
+    target, books = target_of(defense, (x, y), budget=4)
+    gradient = target.gradient(x, loss)
+    assert not gradient[1].any() and gradient.isfinite().all() and gradient[[0, 2, 3]].flatten(1).any(1).all()
+    assert books.masked.tolist() == [0, 1, 0, 0]
+    target.gradient(x, lambda scores, y: 0 * loss(scores, y))  # the attack's fault, not the defense's
+    assert books.masked.tolist() == [0, 1, 0, 0]
+    defense.scores = lambda x: plain(x.round())
+    flat, books = target_of(defense, (x, y))
+    assert not flat.gradient(x, loss).any() and books.masked.tolist() == [1] * 4
+
+
+def test_a_spent_budget_is_no_masked_gradient(defense, batch):
+    target, books = target_of(defense, batch, budget=3)
+    target.labels(batch[0][:1], torch.tensor([0]))
+    target.labels(batch[0][:1], torch.tensor([0]))
+    assert not target.gradient(batch[0], loss)[0].any() and not books.masked.any()
+
+
+def test_of_a_single_sample_every_row_is_about_it(defense, batch):
+    x, y = (part[:1] for part in batch)
+    target, books = target_of(defense, (x, y))
+    target.labels(x.expand(5, -1, -1, -1))
+    target.gradient(x.expand(2, -1, -1, -1), loss)
+    assert books.queries.tolist() == [7] and books.gradient_queries.tolist() == [2]
+
+
+def test_asking_about_nobody_costs_nothing_even_when_a_sample_is_spent(defense, batch):
+    target, books = target_of(defense, batch, budget=1)
+    target.labels(batch[0])
+    assert target.labels(batch[0][:0], torch.zeros(0, dtype=torch.int64)).shape == (0,)
+    assert books.queries.tolist() == [1] * 4
+
+
+@given(seed=st.integers(0, 10**6), shares=st.lists(st.sampled_from([0.001, 0.009, 0.011, 0.1]), min_size=1))
+def test_the_closest_solid_adversarial_is_kept_beside_the_closest(seed, shares):
+    generator = torch.Generator().manual_seed(seed)
+    x, y = torch.rand(1, 1, 4, 4, generator=generator), torch.zeros(1, dtype=torch.int64)
+    books, distances = QueryLog(x, y, "l2"), {True: [math.inf], False: [math.inf]}
+    for share in shares:  # the margin, in sizes of the logits
+        image = torch.rand(1, 1, 4, 4, generator=generator)
+        books.remember(image, torch.tensor([0]), torch.tensor([[-10.0, -10 + 10 * share, -10.0]]))
+        distances[share > 0.01].append(float(distance("l2", image, x)))
+    assert float(books.solid.distance) == min(distances[True])
+    assert float(books.seen.distance) == min(distances[True] + distances[False])
 
 
 @given(seed=st.integers(0, 10**6), norm=st.sampled_from(["l0", "l2", "linf"]), rows=st.integers(1, 40))
