@@ -81,7 +81,8 @@ class Defense(_Plugin):
     def scores(self, x: Tensor) -> Tensor:
         """Logits [B, classes] of the images x, float32 [B, 1, 28, 28] in [0, 1] on `self.device`.
 
-        Deterministic, and no row depends on another. The highest logit is the decision.
+        Deterministic, and no row depends on another. The highest logit is the decision. Two classes at least, of any
+        floating point type (attacks see float32); the logit of a masked class may be -inf, others are finite.
         """
 
     def confidence(self, x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ class Status(StrEnum):
     FOUND = "found"  # a verified adversarial
     NOT_FOUND = "not_found"  # the attack proposed none that holds: distance infinity
     REJECTED = "rejected"  # what it proposed is no image: distance infinity
-    UNSTABLE = "unstable"  # the defense's answers changed: no distance, it is no evidence either way
+    UNSTABLE = "unstable"  # it proposed one that the target saw fool and that no longer does: no distance
     ERROR = "error"  # the unit failed: no distance, it is no evidence either way
 
 
