@@ -87,6 +87,7 @@ def _rule(
                 queries=int(query_log.queries[row]),
                 gradient_queries=int(query_log.gradient_queries[row]),
                 seconds=seconds,
+                masked=int(query_log.masked[row]),
             )
         )
         if (accusation := verdict.unstable[row]) is not None:

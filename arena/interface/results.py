@@ -34,6 +34,7 @@ class Record:
     `fragile`: whether it vanishes once the defense's inference converges (None: the defense has none to converge).
     `progress`: [query, distance] of the first adversarial that the target saw, of each that was at least 1 % closer,
     in order, and of the closest; queries are counted as in `best_query`.
+    `masked`: how many of the `gradient_queries` were answered by a gradient that is zero everywhere or not finite.
     """
 
     sample: int
@@ -54,6 +55,7 @@ class Record:
     reason: str | None = None
     fragile: bool | None = None
     progress: list[list[float]] = field(default_factory=list)
+    masked: int = 0
 
 
 @dataclass(frozen=True, slots=True)

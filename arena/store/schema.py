@@ -136,6 +136,7 @@ result = Table(
     Column("adversarial", LargeBinary),  # float32 [C, H, W], see blobs.py
     Column("fragile", Boolean),  # it vanishes when the defense's inference converges; NULL: nothing to converge
     Column("progress", Text),  # JSON: [query, distance] of each closer adversarial that was seen
+    Column("masked", Integer),  # gradient queries answered by nothing; NULL: of an arena that did not count them
     _one_of("status", Status),
     CheckConstraint(
         f"CASE WHEN status IN ('{Status.ERROR}', '{Status.UNSTABLE}') THEN distance IS NULL"

@@ -13,6 +13,7 @@ import arena
 from arena.errors import AccessDenied, PluginError, UserError
 from arena.evaluation.referee import isolated_random_state
 from arena.interface.results import Status
+from arena.target.logits import margin
 from arena.testing import BinaryLinearDefense, LinearDefense
 
 DEFENSE = LinearDefense(classes=4, seed=3)
@@ -388,3 +389,15 @@ def test_a_masked_class_is_no_fault(name):
     y = defense.scores(X).argmax(1)
     records = arena.play(defense, arena.load_attack(name), X, y, budget=1000)
     assert all(record.status == "found" and math.isfinite(record.margin) for record in records)
+
+
+def test_gradients_that_are_nothing_are_counted():
+    class Steps(LinearDefense):
+        def scores(self, x):
+            return super().scores(x.round())
+
+    records = play(lambda self, target, x, y, rng: target.gradient(x, margin) + x, defense=Steps(classes=4, seed=3))
+    played = [record for record in records if record.status != "misclassified"]
+    assert played and all(record.masked == record.gradient_queries == 1 for record in played)
+    honest = play(lambda self, target, x, y, rng: 0 * target.gradient(x, margin) + x)
+    assert all(record.masked == 0 and record.gradient_queries == 1 for record in honest)
