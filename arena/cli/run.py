@@ -60,6 +60,8 @@ def run(
             contestants = gather(executor, "match")
         for problem in contestants.roster.problems:
             console.print(Text.assemble(("not loaded:", "yellow"), f" {problem}"))
+        for warning in contestants.warnings:
+            console.print(Text.assemble(("warning:", "yellow"), f" {warning}"))
         with closing(open_store(settings.run.db)) as store:
             plan = plan_matches(settings, store, contestants)
             say_plan(plan, "samples", store.name, console)

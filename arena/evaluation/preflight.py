@@ -47,6 +47,9 @@ def preflight(defense: Defense, x: Tensor, y: Tensor) -> list[Remark]:
                 logits = checked_scores(defense, given)
         except PluginError as failure:
             return [*remarks, Remark("refuse", str(failure), "see Defense.scores for what it returns")]
+        except Exception as failure:  # whatever a plugin raises
+            what = f"defense {defense.name} cannot be asked: {type(failure).__name__}: {' '.join(str(failure).split())}"
+            return [*remarks, Remark("refuse", what, "mend scores; is it made for images of this shape?")]
         if not torch.equal(given, x):
             what = f"defense {defense.name} writes into the images that it is asked about"
             return [*remarks, Remark("refuse", what, "clone them first in scores")]

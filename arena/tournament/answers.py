@@ -43,10 +43,12 @@ class Roster:
 
 @dataclass(frozen=True)
 class Identified:
-    """A plugin that loads, and what planning must know of it; `unfit`: why it cannot take part."""
+    """A plugin that loads, and what planning must know of it; `unfit`: why it cannot take part, in one line;
+    `warnings`: what may mislead about its results, a line each."""
 
     identity: Identity
     unfit: str | None = None
+    warnings: tuple[str, ...] = ()
     bounds: tuple[tuple[str, Norm], ...] = ()  # kinds and norms
     finite: bool = False  # its bounds are certificates: no seed matters
     gradient: str = ""  # distals: the one that is followed

@@ -29,12 +29,13 @@ class Failed:
 
 @dataclass
 class Contestants:
-    """The roster, those of it that load, and the failures of those that do not."""
+    """The roster, those of it that load, the failures of those that do not, and warnings, a line each."""
 
     roster: Roster
     defenses: dict[str, Identified] = field(default_factory=dict)
     attacks: dict[str, Identified] = field(default_factory=dict)
     failures: list[Failed] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def gather(executor: Executor, purpose: Purpose, estimated: bool = False) -> Contestants:
@@ -62,6 +63,7 @@ def gather(executor: Executor, purpose: Purpose, estimated: bool = False) -> Con
         except WrongAnswer as failure:
             found.failures.append(Failed(job.name, f"cannot be loaded: {failure}"))
             continue
+        found.warnings += identified.warnings
         if identified.unfit is not None:
             found.failures.append(Failed(job.name, identified.unfit))
         else:

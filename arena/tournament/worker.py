@@ -14,6 +14,7 @@ import torch
 from arena import data
 from arena.errors import PluginError, UserError
 from arena.evaluation import bounds, distal, referee
+from arena.evaluation.preflight import preflight
 from arena.evaluation.verify import verify
 from arena.interface.contracts import Attack, Defense
 from arena.interface.devices import resolve_device
@@ -120,7 +121,14 @@ def _identify(job: IdentifyJob) -> Identified:
         except UserError as failure:
             return Identified(defense.identity, unfit=str(failure))
         return Identified(defense.identity, gradient=gradient, classes=distal.count_classes(defense))
-    return Identified(defense.identity)
+    identity = defense.identity  # before it is asked anything, which may change one that is broken
+    x, y = _dataset()
+    remarks = preflight(defense, x, y[: _config.samples_of(job.name)])
+    return Identified(
+        identity,
+        unfit=next((str(remark) for remark in remarks if remark.level == "refuse"), None),
+        warnings=tuple(str(remark) for remark in remarks if remark.level == "warn"),
+    )
 
 
 def _play(job: MatchJob) -> list[dict[str, Any]]:

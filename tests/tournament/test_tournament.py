@@ -201,12 +201,23 @@ def test_a_hostile_attack_costs_its_own_unit_and_is_reported(hostile_plugins, tm
 
 
 def test_a_hostile_defense_costs_its_own_units(hostile_plugins, tmp_path):
-    settings(tmp_path, hostile(["fgsm"], ["cnn", "nan-scores", "wrong-shape-scores", "raises-at-load"]))
+    settings(tmp_path, hostile(["fgsm"], ["cnn", "nan-scores", "wrong-shape-scores", "raises-at-load", "bright"]))
     played = run(tmp_path, "--workers", 2, plugins=hostile_plugins)
     assert played.returncode == 1 and "Traceback" not in played.stderr
     assert "failed: raises-at-load: cannot be loaded: RuntimeError: this defense never loads" in played.stderr
-    statuses = {(row[0], row[6]) for row in rows_of(tmp_path)}
-    assert statuses == {("cnn", "found"), ("nan-scores", "error"), ("wrong-shape-scores", "error")}
+    assert "failed: nan-scores: defense nan-scores returned scores that are not finite" in played.stderr
+    assert "failed: wrong-shape-scores: defense wrong-shape-scores returned scores of shape" in played.stderr
+    assert {row[0] for row in rows_of(tmp_path)} == {"cnn", "bright"}
+
+
+def test_a_pre_flight_warns_before_a_defense_is_played(hostile_plugins, tmp_path):
+    settings(tmp_path, hostile(["clean-image"], ["cnn", "random-scores", "batch-coupled"]))
+    played = run(tmp_path, plugins=hostile_plugins)
+    assert played.returncode == 0
+    warnings = played.stderr.replace("\n", " ").split("warning: ")[1:]
+    assert len(warnings) == 2
+    assert warnings[0].startswith("defense random-scores gives two answers to one question")
+    assert warnings[1].startswith("defense batch-coupled answers differently for an image alone")
 
 
 def test_what_a_plugin_does_to_its_process_ends_with_its_unit(hostile_plugins, tmp_path):
