@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from contextlib import closing
+import threading
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from arena.cli.bounds import bounds
 from arena.cli.distal import distal
 from arena.cli.doctor import doctor
 from arena.cli.figures import figures
+from arena.cli.plugins import plugins
 from arena.cli.report import report
 from arena.cli.table1 import table1
 from arena.environment import default_db, wants_traceback
@@ -97,37 +100,6 @@ def verify(db: str | None) -> int:
     return 1 if report.failures else 0
 
 
-@cli.group(invoke_without_command=True)
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.pass_context
-def plugins(context: click.Context, form: str) -> None:
-    """List the installed defenses and attacks, and the packages that could not be loaded."""
-    if context.invoked_subcommand is None:
-        from arena.cli.plugins import list_plugins
-
-        list_plugins(form)
-
-
-@plugins.command("check")
-@click.argument("name")
-@click.option("--factor", type=click.FloatRange(min=1), help="An attack's stated quality: found over minimal distance.")
-def check_plugin(name: str, factor: float | None) -> int:
-    """Run the conformance kit on a plugin. Exit code 1 if a check fails."""
-    from arena.cli.plugins import check
-
-    return check(name, factor)
-
-
-@plugins.command("new")
-@click.argument("name")
-def new_plugin(name: str) -> None:
-    """Write an installable attack package into the folder arena-attack-NAME."""
-    from arena.testing.scaffold import new_plugin
-
-    folder = new_plugin(name, Path.cwd())
-    print(f"wrote {folder}; next: pip install -e {folder.name} && arena plugins check {name}")
-
-
 @cli.group()
 def data() -> None:
     """Fetch and verify data sets."""
@@ -206,6 +178,7 @@ cli.add_command(bounds)
 cli.add_command(distal)
 cli.add_command(doctor)
 cli.add_command(figures)
+cli.add_command(plugins)
 cli.add_command(report)
 cli.add_command(table1)
 
@@ -231,7 +204,17 @@ def main() -> None:
         if wants_traceback():
             raise
         code = _complain(f"{type(failure).__name__}: {failure} (ARENA_TRACEBACK=1 shows where)")
-    sys.exit(code)
+    _leave(code)
+
+
+def _leave(code: int) -> None:
+    """End the process, without waiting for threads that a plugin left behind."""
+    if all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code or 0)
 
 
 def _complain(message: str) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 from arena.errors import BudgetExhausted, PluginError, UserError
 from arena.geometry.distances import distance
 from arena.geometry.norms import NORMS, Norm
-from arena.interface.contracts import Attack, Defense
+from arena.interface.contracts import Attack, Converges, Defense
 from arena.interface.results import Record, Status
 from arena.target.images import check_images
 from arena.target.logits import check_scores, evaluate, margin
@@ -175,14 +175,12 @@ def _verify(
 
 def fragile(defense: Defense, images: Tensor, y: Tensor) -> list[bool | None]:
     """Whether each adversarial [n, ...] vanishes once the defense's inference converges; None: it has none."""
-    if not len(images):
-        return []
+    if not len(images) or not isinstance(defense, Converges):
+        return [None] * len(images)
     vanishing: list[bool | None] = []
     for part, labels in zip(images.split(defense.batch_size), y.split(defense.batch_size), strict=True):
         with torch.no_grad():
             scores = defense.converged_scores(part)
-        if scores is None:
-            return [None] * len(images)
         check_scores(defense, scores, len(part))
         vanishing += (scores.argmax(1) == labels).tolist()
     return vanishing
