@@ -91,7 +91,7 @@ def _described(plugin: Any) -> str:
         return "\n".join([*lines, "It has no settings."])
     lines.append(f"Settings, [{plugin.kind}.{plugin.name}] in arena.toml:")
     if "__doc__" in vars(model) and model.__doc__:
-        lines.append(inspect.cleandoc(model.__doc__))
+        lines += [inspect.cleandoc(model.__doc__), ""]
     table = [["", "type", "default", ""]]
     for name, field in model.model_fields.items():
         default = "(required)" if field.is_required() else json.dumps(field.get_default(call_default_factory=True))

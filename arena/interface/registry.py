@@ -142,7 +142,7 @@ def _registered(module: Any, package: str) -> list[tuple[Kind, Any]]:
 
 def _accept(classes: list[tuple[Kind, Any]], kind: Kind, cls: Any) -> None:
     if faults := declaration_faults(kind, cls):
-        raise TypeError("; ".join(faults))
+        raise TypeError(f"{getattr(cls, '__qualname__', cls)}: {'; '.join(faults)}")
     classes.append((kind, cls))
 
 
@@ -150,7 +150,7 @@ def declaration_faults(kind: Kind, cls: Any) -> list[str]:
     """What a class declares that makes no plugin of this kind, one line a fault with the remedy."""
     base: Any = Attack if kind == "attack" else Defense
     if not (isinstance(cls, type) and issubclass(cls, base)):
-        return [f"{getattr(cls, '__name__', repr(cls))} is not a subclass of arena.{base.__name__}"]
+        return [f"{getattr(cls, '__name__', cls)} is not a subclass of arena.{base.__name__}"]
     declared = {"norm": NORMS, "access": ACCESS_LEVELS} if kind == "attack" else {"gradient": get_args(Gradient)}
     faults = []
     name = getattr(cls, "name", None)
@@ -159,13 +159,10 @@ def declaration_faults(kind: Kind, cls: Any) -> list[str]:
     for attribute, known in declared.items():
         if getattr(cls, attribute, None) not in known:
             faults.append(f"{attribute} = {getattr(cls, attribute, None)!r} must be one of {', '.join(known)}")
-    if kind == "defense" and cls.gradient == "exact" and not issubclass(cls, ExactGradient):
-        faults.append(
-            "gradient = 'exact' needs a method score_gradient(x): see arena.interface.contracts.ExactGradient"
-        )
-    for key in RESERVED[kind]:
-        if key in getattr(cls.Settings, "model_fields", {}):
-            faults.append(f"its setting {key!r} would never reach it, [{kind}.{name}] {key} is arena's own: rename it")
+    if kind == "defense" and getattr(cls, "gradient", None) == "exact" and not issubclass(cls, ExactGradient):
+        faults.append("gradient = 'exact' needs a method score_gradient(x); see arena.interface.contracts")
+    taken = [key for key in RESERVED[kind] if key in getattr(cls.Settings, "model_fields", {})]
+    faults += [f"setting {key!r} would never reach it, arena reads [{kind}.{name}] {key}: rename" for key in taken]
     return faults
 
 

@@ -17,7 +17,7 @@ class Settings(BaseModel):
 
 
 RESERVED = {"defense": ("weights", "samples", "attacks", "device"), "attack": ("samples", "budget", "timeout")}
-"""Keys of a section [defense.NAME] or [attack.NAME], or of a load_ function, that never reach a plugin's own settings."""
+"""Keys of [defense.NAME] and [attack.NAME], or of a load_ function, that never reach a plugin's own settings."""
 
 S = TypeVar("S", bound=BaseModel)
 

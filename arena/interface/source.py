@@ -215,8 +215,7 @@ class _Reader:
             self.imports.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = self._package.rsplit(".", node.level - 1)[0] if node.level else None
-            base = ".".join(filter(None, [above, node.module]))
-            self.imports.update(f"{base}.{alias.name}" for alias in node.names)
+            self.imports.update(".".join(filter(None, [above, node.module, alias.name])) for alias in node.names)
         elif isinstance(node, ast.ClassDef):
             self._scope += (node.name,)
             self.classes.add(".".join(self._scope))

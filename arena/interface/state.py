@@ -26,6 +26,10 @@ from arena.interface.source import code_digest, source_decides, source_of
 _MACHINERY = frozenset({"_abc_impl", "model_config", "model_fields", "model_computed_fields"})
 _OF_EVERY_MODULE = frozenset(vars(torch.nn.Module())) - {"_parameters", "_buffers", "_modules", "training"}
 _CACHE = type(functools.cache(repr))
+_DESCRIPTORS = (
+    *(types.GetSetDescriptorType, types.MemberDescriptorType, types.MethodDescriptorType),
+    *(types.ClassMethodDescriptorType, types.WrapperDescriptorType),
+)
 
 
 class Undecidable(Exception):
@@ -115,7 +119,7 @@ class Digester:
         head = f"{array.dtype.str} {array.shape}".encode()
         if array.dtype.hasobject:
             return _sha("array", head, *(self.digest(entry, path) for entry in array.reshape(-1).tolist()))
-        return _sha("array", head, memoryview(numpy.ascontiguousarray(array).reshape(-1).view(numpy.uint8)))
+        return _sha("array", head, numpy.ascontiguousarray(array).reshape(-1).view(numpy.uint8).data)
 
     def _module(self, module: torch.nn.Module, path: str) -> bytes:
         """Class, parameters, buffers, children in order, mode, and what its author added; hooks where there are any."""
@@ -169,22 +173,24 @@ class Digester:
         return None
 
     def _function(self, function: types.FunctionType, path: str) -> bytes:
-        """By name and the code of its module; if the module does not have it under that name, defaults and what it
-        closes over count as well; without a file what it compiles to and the globals that it reads."""
+        """By name and the code of its module; what the module does not have under that name also by its defaults and
+        what it closes over; what is in no file by what it compiles to and the globals that it reads."""
         module, name, code = function.__module__ or "", function.__qualname__, function.__code__
-        at_home = not source_decides(module) or getattr(sys.modules.get(module), "__file__", "") == code.co_filename
-        parts = [_sha(f"{module} {name}"), self._code_of(module)]
-        if at_home and _resolve(module, name) is function:
-            return _sha("function", *parts)
-        if not at_home or "<lambda>" in name:
+        parts = [_sha(f"{module} {name}")]
+        filed = not source_decides(module) or (source_of(module) is not None and Path(code.co_filename).is_file())
+        if filed:
+            parts.append(self._code_of(module))
+            if _resolve(module, name) is function:
+                return _sha("function", *parts)
+        else:
+            known = function.__globals__
+            parts += [_sha(name, self.digest(known[name], name)) for name in _globals_read(code) if name in known]
+        if not filed or "<lambda>" in name:  # several may have this name
             parts.append(self._compiled(code, path))
         parts += [self.digest(part, path) for part in (function.__defaults__, function.__kwdefaults__)]
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             with suppress(ValueError):  # not filled yet
                 parts.append(_sha(name, self.digest(cell.cell_contents, name)))
-        if not Path(code.co_filename).is_file():
-            known = function.__globals__
-            parts += [_sha(name, self.digest(known[name], name)) for name in _globals_read(code) if name in known]
         return _sha("code", *parts)
 
     def _compiled(self, code: types.CodeType, path: str) -> bytes:
@@ -203,10 +209,11 @@ class Digester:
         held = {
             key: value
             for key, value in vars(cls).items()
-            if key not in _MACHINERY and (not key.startswith("__") or isinstance(value, types.FunctionType))
+            if key not in _MACHINERY and not isinstance(value, _DESCRIPTORS)
+            if not key.startswith("__") or isinstance(value, types.FunctionType)
         }
         bases = [self.digest(base, path) for base in cls.__bases__ if base is not object]
-        return _sha("class", head, self._code_of(module), *bases, self._mapping(held, path or name))
+        return _sha("class", head, *bases, self._mapping(held, path or name))
 
     def _object(self, value: Any, path: str) -> bytes:
         """By what `copy` and `pickle` would ask it for: how it is made again, and its state."""
@@ -216,7 +223,7 @@ class Digester:
         except Exception as failure:
             raise Undecidable(path, f"{type(value).__name__}: {' '.join(str(failure).split())}") from None
         if isinstance(reduced, str):
-            return _sha("global", self.digest(type(value), path), reduced.encode())
+            return _sha("global", f"{getattr(value, '__module__', '')} {reduced}".encode())
         made, arguments, state, *items = (*reduced, None, None, None, None)[:5]
         if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):  # attributes, and slots
             state = (state[0] or {}) | state[1] if isinstance(state[0], dict | None) else state
@@ -260,7 +267,7 @@ def _tensor(value: Tensor, path: str) -> bytes:
     if value.layout != torch.strided or value.is_quantized or value.is_meta:
         raise Undecidable(path, f"a tensor of layout {value.layout} and dtype {value.dtype} on {value.device}")
     flat = value.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-    return _sha("tensor", f"{value.dtype} {tuple(value.shape)}".encode(), memoryview(flat.view(torch.uint8).numpy()))
+    return _sha("tensor", f"{value.dtype} {tuple(value.shape)}".encode(), flat.view(torch.uint8).numpy().data)
 
 
 def _bytes_of(file: Path) -> bytes:
