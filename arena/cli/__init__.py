@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
+import threading
+from contextlib import suppress
 
 import click
 
@@ -14,6 +16,7 @@ from arena.cli.distal import distal
 from arena.cli.doctor import doctor
 from arena.cli.figures import figures
 from arena.cli.leaderboard import leaderboard
+from arena.cli.plugins import plugins
 from arena.cli.report import report
 from arena.cli.run import run
 from arena.cli.table1 import table1
@@ -29,38 +32,10 @@ def cli() -> None:
     """How robust is this classifier, sample by sample?"""
 
 
-@cli.group(invoke_without_command=True)
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.pass_context
-def plugins(context: click.Context, form: str) -> None:
-    """List the installed defenses and attacks, and the packages that could not be loaded."""
-    if context.invoked_subcommand is None:
-        from arena.cli.plugins import list_plugins
-
-        list_plugins(form)
-
-
-@plugins.command("check")
-@click.argument("name")
-@click.option("--factor", type=click.FloatRange(min=1), help="An attack's stated quality: found over minimal distance.")
-def check_plugin(name: str, factor: float | None) -> int:
-    """Run the conformance kit on a plugin. Exit code 1 if a check fails."""
-    from arena.cli.plugins import check
-
-    return check(name, factor)
-
-
-@plugins.command("new")
-@click.argument("name")
-def new_plugin(name: str) -> None:
-    """Write an installable attack package into the folder arena-attack-NAME."""
-    from arena.testing.scaffold import new_plugin
-
-    folder = new_plugin(name, Path.cwd())
-    print(f"wrote {folder}; next: pip install -e {folder.name} && arena plugins check {name}")
-
-
-for command in (bounds, data, distal, doctor, figures, import_, leaderboard, report, run, table1, train, verify):
+for command in (
+    *(bounds, data, distal, doctor, figures, import_, leaderboard),
+    *(plugins, report, run, table1, train, verify),
+):
     cli.add_command(command)
 
 
@@ -81,7 +56,17 @@ def main() -> None:
         else:
             code = _explain(failure)
     stop.ended()
-    sys.exit(code)
+    _leave(code)
+
+
+def _leave(code: int | None) -> None:
+    """End the process, without waiting for threads that a plugin left behind."""
+    if all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code or 0)
 
 
 def _explain(failure: BaseException) -> int:

@@ -1,25 +1,68 @@
-"""What `arena plugins` prints."""
+"""arena plugins: what is installed, what one of them takes, whether it keeps its contract, and how to begin one."""
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from arena.interface.registry import registry
+import click
 
 
-def list_plugins(form: str) -> None:
-    """Print every plugin with its package, then every problem."""
+@click.group(invoke_without_command=True)
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.pass_context
+def plugins(context: click.Context, form: str) -> None:
+    """List the installed defenses and attacks, and the packages that could not be loaded."""
+    if context.invoked_subcommand is None:
+        _list(form)
+
+
+@plugins.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """Say what the attack or defense NAME is, and which settings it takes."""
+    from arena.interface.registry import find_any
+
+    for plugin in find_any(name):
+        print(_described(plugin))
+
+
+@plugins.command()
+@click.argument("name")
+@click.option("--factor", type=click.FloatRange(min=1), help="An attack's stated quality: found over minimal distance.")
+def check(name: str, factor: float | None) -> int:
+    """Run the conformance kit on a plugin. Exit code 1 if a check fails."""
+    from arena.testing import check_plugin
+
+    report = check_plugin(name, factor)
+    print(report)
+    return 0 if report.ok else 1
+
+
+@plugins.command()
+@click.argument("name")
+def new(name: str) -> None:
+    """Write an installable attack package into the folder arena-attack-NAME."""
+    from arena.testing.scaffold import new_plugin
+
+    folder = new_plugin(name, Path.cwd())
+    print(f"wrote {folder}; next: pip install -e {folder.name} && arena plugins check {name}")
+
+
+def _list(form: str) -> None:
+    from arena.interface.registry import registry
+
     found = registry()
     usable = [plugin for plugin in found.plugins.values() if plugin.name in found.names(plugin.kind)]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "kind": plugin.kind,
             "name": plugin.name,
-            "norm": getattr(plugin.cls, "norm", None),
+            "norm": plugin.cls.norm if plugin.kind == "attack" else None,
             "access": plugin.cls.access if plugin.kind == "attack" else f"gradient: {plugin.cls.gradient}",
             "package": plugin.package,
             "version": plugin.version,
@@ -29,19 +72,48 @@ def list_plugins(form: str) -> None:
     if form == "json":
         print(json.dumps({"plugins": rows, "problems": [asdict(problem) for problem in found.problems]}, indent=2))
         return
-    table = Table("kind", "name", "norm", "access", "package", box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(row["kind"], row["name"], row["norm"] or "", row["access"], f"{row['package']} {row['version']}")
-    console = Console()
-    console.print(table)
+    for kind, columns in (("defense", ["access"]), ("attack", ["norm", "access"])):
+        own = [row for row in rows if row["kind"] == kind]
+        table = [[row["name"], *(row[key] for key in columns), f"{row['package']} {row['version']}"] for row in own]
+        print("\n".join(_aligned([[kind, *columns, "package"], *table])), end="\n\n")
     for problem in found.problems:
-        console.print(f"[red]problem[/red]  {problem.package}: {problem.reason}", soft_wrap=True, highlight=False)
+        print(f"{click.style('problem', fg='red')}  {problem.package}: {problem.reason}")
 
 
-def check(name: str, factor: float | None) -> int:
-    """Print what the conformance kit finds; returns the exit code: 1 if a check failed."""
-    from arena.testing import check_plugin
+def _described(plugin: Any) -> str:
+    """Everything about one plugin, as text of several lines."""
+    cls, model = plugin.cls, plugin.cls.Settings
+    what = f"norm {cls.norm}, access {cls.access}" if plugin.kind == "attack" else f"gradient {cls.gradient}"
+    lines = [f"{plugin.kind} {plugin.name}, of {plugin.package} {plugin.version}: {what}", ""]
+    if cls.__doc__:
+        lines += [inspect.cleandoc(cls.__doc__).partition("\nRaises:")[0].rstrip(), ""]
+    if not model.model_fields:
+        return "\n".join([*lines, "It has no settings."])
+    lines.append(f"Settings, [{plugin.kind}.{plugin.name}] in arena.toml:")
+    if "__doc__" in vars(model) and model.__doc__:
+        lines += [inspect.cleandoc(model.__doc__), ""]
+    table = [["", "type", "default", ""]]
+    for name, field in model.model_fields.items():
+        default = "(required)" if field.is_required() else json.dumps(field.get_default(call_default_factory=True))
+        table.append([name, _type(field), default, field.description or ""])
+    return "\n".join([*lines, *_aligned(table)])
 
-    report = check_plugin(name, factor)
-    print(report)
-    return 0 if report.ok else 1
+
+def _type(field: Any) -> str:
+    """The type of a setting, and the range of its values: int >= 1."""
+    kind = field.annotation
+    name = kind.__name__ if type(kind) is type else str(kind).replace("typing.", "")
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    limits = [
+        f"{sign} {getattr(limit, key):g}"
+        for limit in field.metadata
+        for key, sign in signs.items()
+        if hasattr(limit, key)
+    ]
+    return f"{name} {', '.join(limits)}".strip()
+
+
+def _aligned(rows: list[list[str]]) -> Iterable[str]:
+    """The rows with their columns under each other, the last one as long as it is: nothing is cut."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -18,7 +18,7 @@ from arena.errors import BudgetExhausted, PluginError, UserError
 from arena.evaluation.claims import Answer, judge
 from arena.geometry.distances import distance
 from arena.geometry.norms import NORMS, Norm
-from arena.interface.contracts import Attack, Defense
+from arena.interface.contracts import Attack, Converges, Defense
 from arena.interface.results import Record, Status
 from arena.target.images import check_images, plain
 from arena.target.logits import check_scores, evaluate
@@ -167,14 +167,12 @@ def _with_fragility(defense: Defense, records: list[Record], y: Tensor) -> list[
 
 def fragile(defense: Defense, images: Tensor, y: Tensor) -> list[bool | None]:
     """Whether each adversarial [n, ...] vanishes once the defense's inference converges; None: it has none."""
-    if not len(images):
-        return []
+    if not len(images) or not isinstance(defense, Converges):
+        return [None] * len(images)
     vanishing: list[bool | None] = []
     for part, labels in zip(images.split(defense.batch_size), y.split(defense.batch_size), strict=True):
         with torch.no_grad():
             scores = defense.converged_scores(part)
-        if scores is None:
-            return [None] * len(images)
         vanishing += (check_scores(defense, scores, len(part)).argmax(1) == labels).tolist()
     return vanishing
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 import pluggy
 import torch
@@ -16,9 +18,11 @@ from arena.errors import UserError
 from arena.geometry.norms import Norm
 from arena.interface.calibration import Calibration, confidence
 from arena.interface.devices import resolve_device
-from arena.interface.fingerprint import distribution_of, fingerprint
+from arena.interface.fingerprint import fingerprint
 from arena.interface.results import Identity
 from arena.interface.settings import Settings, parse_settings
+from arena.interface.source import distribution_of
+from arena.interface.state import attributes
 
 if TYPE_CHECKING:
     from arena.target.target import Target
@@ -31,30 +35,79 @@ Gradient = Literal["none", "autograd", "straight-through", "exact"]
 ACCESS_LEVELS: tuple[AccessLevel, ...] = get_args(AccessLevel)  # each level includes the ones before it
 
 
+@runtime_checkable
+class ExactGradient(Protocol):
+    """A defense that knows the gradient of its scores where autograd cannot go: it declares `gradient = "exact"`.
+
+    One whose score is a minimum knows the gradient of that score (envelope theorem).
+    """
+
+    def score_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, classes] and their gradients [B, classes, C, H, W] with respect to the images x."""
+        ...
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """A defense that can draw what each class takes an image for."""
+
+    def reconstructions(self, x: Tensor) -> Tensor:
+        """The image by which each class explains each of the images x, [B, classes, C, H, W] in [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class Converges(Protocol):
+    """A defense whose `scores` come of a search that ends after so many steps.
+
+    The referee asks about every adversarial that it found: one that is classified correctly here is fragile.
+    """
+
+    def converged_scores(self, x: Tensor) -> Tensor:
+        """Logits [B, classes] of the images x as an inference carried to convergence would have them."""
+        ...
+
+
 class _Plugin(ABC):
-    """What a defense and an attack share: a name, validated settings and a fingerprint."""
+    """What a defense and an attack share: a name, validated settings and an identity.
+
+    `weights`: a file or folder that decides the results, if there is one; its bytes are part of the fingerprint.
+    """
 
     name: ClassVar[str]
     Settings: ClassVar = Settings
     settings: Any
+    weights: str | Path | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__ == "abc":  # made by calling `type`, which takes its metaclass for the author
+            frame = sys._getframe(1)
+            while frame.f_back is not None and frame.f_globals.get("__name__") in (__name__, "abc", "types"):
+                frame = frame.f_back
+            cls.__module__ = frame.f_globals.get("__name__", "__main__")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.fingerprint[:12]}>"
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of package version, code, settings and tensors: two equal ones give equal results."""
-        return fingerprint(self, stop=_Plugin)
+        """SHA-256 (hex) of all that decides the results, settled when first asked for: two equal ones give equal
+        results. Raises UserError if an attribute cannot be told from another."""
+        return fingerprint(self)
+
+    def fingerprint_state(self) -> Any:
+        """What decides the results beside code, settings and weights: every attribute.
+
+        Override it where attributes hold what has no comparable state, such as a session of an inference library.
+        """
+        return attributes(self)
 
     @property
     def identity(self) -> Identity:
         """Name, fingerprint, package and settings, as the store keeps them."""
-        package, version = distribution_of(type(self))
-        settings = self.settings.model_dump(mode="json")
-        if getattr(self, "weights", None) is not None:
-            settings["weights"] = str(self.weights)  # type: ignore[attr-defined]
-        norm, access = getattr(self, "norm", None), getattr(self, "access", None)
-        return Identity(self.name, self.fingerprint, package, version, settings, norm, access)
+        package, version = distribution_of(type(self).__module__)
+        return Identity(self.name, self.fingerprint, package, version, self.settings.model_dump(mode="json"))
 
 
 class Defense(_Plugin):
@@ -101,21 +154,12 @@ class Defense(_Plugin):
             )
         return torch.cat([confidence(self.scores(part), self.calibration) for part in x.split(self.batch_size)])
 
-    def score_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [B, classes] and their gradients [B, classes, 1, 28, 28] with respect to the images x.
-
-        For a defense that declares `gradient = "exact"`: one whose score is a minimum knows the gradient of that score
-        (envelope theorem) where autograd cannot go.
-        """
-        raise NotImplementedError(f"defense {self.name} has no exact gradient")
-
-    def converged_scores(self, x: Tensor) -> Tensor | None:
-        """Logits [B, classes] of the images x as an inference carried to convergence would have them.
-
-        For a defense whose `scores` come of a search that ends after so many steps. The referee asks about every
-        adversarial that it found: one that is classified correctly here is fragile. None: there is no such search.
-        """
-        return None
+    @property
+    def identity(self) -> Identity:
+        """As any plugin's; the settings name the weights, so that `arena verify` can load them again."""
+        common = super().identity
+        weights = {} if self.weights is None else {"weights": str(self.weights)}
+        return replace(common, settings=common.settings | weights)
 
 
 class Attack(_Plugin):
@@ -136,6 +180,11 @@ class Attack(_Plugin):
     def __init__(self, **settings: Any) -> None:
         self.settings = parse_settings(self.Settings, settings, f"attack {self.name}")
 
+    @property
+    def identity(self) -> Identity:
+        """As any plugin's, with norm and access."""
+        return replace(super().identity, norm=self.norm, access=self.access)
+
     @abstractmethod
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         """Candidate images [B, 1, 28, 28] in [0, 1], one a row; a row equal to its clean image claims nothing.
@@ -150,5 +199,5 @@ class Attack(_Plugin):
         if cls.access == "gradient":
             return defense.gradient in ("autograd", "straight-through")
         if cls.access == "reconstruction":
-            return hasattr(defense, "reconstructions")
+            return issubclass(defense, Reconstructs)
         return True

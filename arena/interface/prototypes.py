@@ -5,6 +5,7 @@ Exact gradients, lower bounds and cutting-plane attacks speak to this protocol a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -85,14 +86,29 @@ class FiniteSet:
         return start
 
 
+class HasPrototypes(ABC):
+    """A defense whose score is a minimum over prototypes: any class with an attribute `prototypes` is one.
+
+    The protocols of typing that have attributes cannot be asked about a class; this can.
+    """
+
+    @property
+    @abstractmethod
+    def prototypes(self) -> Prototypes: ...
+
+    @classmethod
+    def __subclasshook__(cls, other: type) -> bool:
+        return any("prototypes" in vars(base) for base in other.__mro__)
+
+
 def prototypes_of(defense: Defense) -> Prototypes:
-    """`defense.prototypes`; raises UserError if its class has none (attacks ask `hasattr(cls, "prototypes")`)."""
-    if not hasattr(type(defense), "prototypes"):
+    """`defense.prototypes`; raises UserError if its class is no `HasPrototypes`."""
+    if not isinstance(defense, HasPrototypes):
         raise UserError(
             f"defense {defense.name} has no prototypes, its score is no minimum over any: choose abs, binary-abs or"
             " nearest-neighbor"
         )
-    return defense.prototypes  # type: ignore[attr-defined]
+    return defense.prototypes
 
 
 def input_of(defense: Defense, x: Tensor) -> Tensor:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import metadata
@@ -14,10 +18,12 @@ import pluggy
 from arena.errors import UserError
 from arena.geometry.norms import NORMS
 from arena.interface import hookspecs
-from arena.interface.contracts import ACCESS_LEVELS, Attack, Defense, Gradient
-from arena.interface.settings import did_you_mean
+from arena.interface.contracts import ACCESS_LEVELS, Attack, Defense, ExactGradient, Gradient
+from arena.interface.settings import RESERVED, did_you_mean
 
 Kind = Literal["defense", "attack"]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 
 
 @dataclass(frozen=True)
@@ -77,15 +83,14 @@ class Registry:
 def registry() -> Registry:
     """Everything that is installed, loaded once a process."""
     found = Registry()
-    entries = metadata.entry_points(group="arena")
-    for entry in sorted(entries, key=lambda entry: (_package(entry)[0] != "arena-robustness", _package(entry))):
-        package, version = _package(entry)
+    for package, version, entry in _entries():
         try:
-            for kind, cls in _registered(entry.load(), package):
+            with _printing_to_stderr():
+                classes = _registered(entry.load(), package)
+            for kind, cls in classes:
                 found.add(Plugin(kind, cls.name, cls, package, version))
         except (Exception, SystemExit) as failure:
-            reason = " ".join(str(failure).split()) or "no message"
-            found.problems.append(Problem(package, f"{entry.value}: {type(failure).__name__}: {reason}"))
+            found.problems.append(Problem(package, f"{entry.value}: {_one_line(failure)}"))
     return found
 
 
@@ -97,6 +102,22 @@ def load_defense(name: str, weights: str | Path | None = None, device: str = "cp
 def load_attack(name: str, **settings: Any) -> Attack:
     """A ready attack by name; raises UserError for an unknown name or setting."""
     return registry().find("attack", name).cls(**settings)
+
+
+def find_any(name: str) -> list[Plugin]:
+    """The plugins of that name, of whatever kind; raises UserError if there is none, or two packages claim it."""
+    found = registry()
+    kinds = [kind for kind in get_args(Kind) if (kind, name) in found.plugins]
+    if kinds:
+        return [found.find(kind, name) for kind in kinds]
+    hint = did_you_mean(name, found.names("attack") + found.names("defense"))
+    raise UserError(f"unknown plugin {name!r}; {hint} (`arena plugins` lists all, and the packages it could not load)")
+
+
+def _one_line(failure: BaseException) -> str:
+    """What was raised, as one line of a terminal that no escape sequence can change."""
+    text = " ".join(str(failure).split())[:500] or "no message"
+    return f"{type(failure).__name__}: " + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _registered(module: Any, package: str) -> list[tuple[Kind, Any]]:
@@ -120,22 +141,61 @@ def _registered(module: Any, package: str) -> list[tuple[Kind, Any]]:
 
 
 def _accept(classes: list[tuple[Kind, Any]], kind: Kind, cls: Any) -> None:
-    base: Any = Attack if kind == "attack" else Defense
-    declared: dict[str, Callable[[Any], bool]] = {"name": lambda value: isinstance(value, str) and value != ""}
-    if kind == "attack":
-        declared |= {
-            "norm": lambda value: value in NORMS,
-            "access": lambda value: value in ACCESS_LEVELS,
-        }
-    else:
-        declared |= {"gradient": lambda value: value in get_args(Gradient)}
-    if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise TypeError(f"{cls!r} is not a subclass of arena.{base.__name__}")
-    for attribute, valid in declared.items():
-        if not valid(getattr(cls, attribute, None)):
-            raise TypeError(f"{cls.__qualname__}.{attribute} = {getattr(cls, attribute, None)!r} is not valid")
+    if faults := declaration_faults(kind, cls):
+        raise TypeError(f"{getattr(cls, '__qualname__', cls)}: {'; '.join(faults)}")
     classes.append((kind, cls))
 
 
-def _package(entry: metadata.EntryPoint) -> tuple[str, str]:
-    return (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "0")
+def declaration_faults(kind: Kind, cls: Any) -> list[str]:
+    """What a class declares that makes no plugin of this kind, one line a fault with the remedy."""
+    base: Any = Attack if kind == "attack" else Defense
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        return [f"{getattr(cls, '__name__', cls)} is not a subclass of arena.{base.__name__}"]
+    declared = {"norm": NORMS, "access": ACCESS_LEVELS} if kind == "attack" else {"gradient": get_args(Gradient)}
+    faults = []
+    name = getattr(cls, "name", None)
+    if not (isinstance(name, str) and NAME.fullmatch(name) and name != "all"):
+        faults.append(f"name = {name!r}: use letters, digits, dots and dashes, as in my-{kind}, and not all")
+    for attribute, known in declared.items():
+        if getattr(cls, attribute, None) not in known:
+            faults.append(f"{attribute} = {getattr(cls, attribute, None)!r} must be one of {', '.join(known)}")
+    if kind == "defense" and getattr(cls, "gradient", None) == "exact" and not issubclass(cls, ExactGradient):
+        faults.append("gradient = 'exact' needs a method score_gradient(x); see arena.interface.contracts")
+    taken = [key for key in RESERVED[kind] if key in getattr(cls.Settings, "model_fields", {})]
+    faults += [f"setting {key!r} would never reach it, arena reads [{kind}.{name}] {key}: rename" for key in taken]
+    return faults
+
+
+@contextmanager
+def _printing_to_stderr() -> Iterator[None]:
+    """What a package prints while it is imported is not what a command prints: it goes to standard error."""
+    with ExitStack() as undo:
+        with suppress(OSError):  # one of them is closed
+            output = os.dup(1)
+            undo.callback(os.close, output)
+            _flush()
+            os.dup2(2, 1)
+            undo.callback(os.dup2, output, 1)
+            undo.callback(_flush)
+        with redirect_stdout(sys.stderr):
+            yield
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.__stdout__):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()  # type: ignore[union-attr]
+
+
+def _entries() -> list[tuple[str, str, metadata.EntryPoint]]:
+    """Package, version and entry point of everything installed for arena, its own first.
+
+    Of several folders that name one package (pip leaves some behind that begin with ~) the one that Python finds
+    counts.
+    """
+    entries = []
+    for name in {entry.dist.name for entry in metadata.entry_points(group="arena") if entry.dist and entry.dist.name}:
+        with suppress(metadata.PackageNotFoundError):
+            found = metadata.distribution(name)
+            entries += [(name, found.version, entry) for entry in found.entry_points if entry.group == "arena"]
+    return sorted(entries, key=lambda row: (row[0] != "arena-robustness", row[0], row[1], row[2].name))

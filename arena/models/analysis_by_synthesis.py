@@ -45,16 +45,18 @@ class AnalysisBySynthesis(nn.Module):
 
 
 class InferenceSettings(settings.Settings):
-    """points: latent points scored for each class; dismissed: share of the drawn points that is left out, the least
-    likely ones; seed: of the draw; steps, lr, radius: of Adam from the best point (the last step evaluates only), which
-    stays within `radius` of the origin."""
+    """How the least F_c(x, z) is searched for: the best of many points, then Adam from there."""
 
-    points: int = Field(8000, ge=1)
-    dismissed: float = Field(0.1, ge=0, lt=1)
-    seed: int = Field(0, ge=0)
-    steps: int = Field(50, ge=1)
-    lr: float = Field(0.05, gt=0)
-    radius: float = Field(5.0, gt=0)
+    points: int = Field(8000, ge=1, description="latent points scored for each class; 8000 in the released code")
+    dismissed: float = Field(
+        0.1, ge=0, lt=1, description="share of the drawn points that is left out, the least likely ones"
+    )
+    seed: int = Field(0, ge=0, description="of the draw of the latent points")
+    steps: int = Field(
+        50, ge=1, description="of Adam from the best point, the last one evaluates only; 50 in section 3"
+    )
+    lr: float = Field(0.05, gt=0, description="Adam's learning rate; 0.05 in the released code")
+    radius: float = Field(5.0, gt=0, description="largest L2 norm of a latent point")
 
 
 class Explanation(NamedTuple):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from arena.errors import BudgetExhausted
 from arena.geometry.distances import per_row
-from arena.interface.contracts import Defense
+from arena.interface.contracts import ExactGradient
 
 if TYPE_CHECKING:
     from arena.target.query_log import QueryLog
@@ -57,7 +57,7 @@ class ExactScores(torch.autograd.Function):
     """A defense's `scores`, with the gradients that its `score_gradient` knows."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, defense: Defense) -> Tensor:
+    def forward(ctx: Any, x: Tensor, defense: ExactGradient) -> Tensor:
         scores, gradients = defense.score_gradient(x)
         ctx.save_for_backward(gradients)
         return scores

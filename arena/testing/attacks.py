@@ -17,8 +17,8 @@ from torch import Tensor
 
 from arena.errors import AccessDenied, BudgetExhausted
 from arena.evaluation.referee import play
-from arena.geometry.norms import NORMS
-from arena.interface.contracts import ACCESS_LEVELS, Attack
+from arena.interface.contracts import Attack
+from arena.interface.registry import declaration_faults
 from arena.target.target import Target
 from arena.testing.linear import LinearDefense
 from arena.testing.prototypes import ExactLinearDefense, LinearPrototypes
@@ -142,11 +142,7 @@ def _declared(report: Report, attack: Attack | type[Attack], defense: LinearDefe
             ready = kind()
     if ready is None:
         return None
-    faults = [
-        f"{key} = {getattr(ready, key, None)!r} must be one of {', '.join(known)}"
-        for key, known in (("norm", NORMS), ("access", ACCESS_LEVELS))
-        if getattr(ready, key, None) not in known
-    ]
+    faults = declaration_faults("attack", kind)
     if not faults and not ready.applies_to(type(defense)):
         faults = [f"it does not apply to the {defense.name} defense: pass defense=, one that it applies to"]
     report.add("declaration", not faults, "; ".join(faults) or f"minimises {ready.norm}, needs {ready.access} access")

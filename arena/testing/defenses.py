@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, get_args
 
-import numpy
 import torch
 from torch import Tensor
 
 from arena.geometry.distances import per_row
-from arena.interface.contracts import Defense, Gradient
+from arena.interface.contracts import Converges, Defense
+from arena.interface.registry import declaration_faults
 from arena.target.logits import check_scores, checked_scores
 from arena.testing.linear import LinearDefense
 from arena.testing.report import Report
@@ -45,8 +44,8 @@ def check_defense(defense: Defense | type[Defense], *, x: Tensor | None = None) 
         _gradient(report, ready, x)
     if ready.binary_threshold is not None:
         _binary(report, ready, x, scores, tolerance, ready.binary_threshold)
-    with report.guard("fingerprint", "cannot be made again from weights, device and settings: "):
-        _fingerprint(report, ready)
+    with report.guard("fingerprint"):
+        _fingerprint(report, ready, ready.fingerprint)
     return report
 
 
@@ -62,11 +61,9 @@ def _declared(report: Report, defense: Defense | type[Defense]) -> Defense | Non
             ready = kind()
     if ready is None:
         return None
-    known = get_args(Gradient)
-    valid = ready.gradient in known
-    message = f"gradient = {ready.gradient!r}" + ("" if valid else f" must be one of {', '.join(known)}")
-    report.add("declaration", valid, message)
-    return ready if valid else None
+    faults = declaration_faults("defense", kind)
+    report.add("declaration", not faults, "; ".join(faults) or f"gradient = {ready.gradient!r}")
+    return None if faults else ready
 
 
 def _scores(report: Report, defense: Defense, x: Tensor) -> Tensor | None:
@@ -105,8 +102,8 @@ def _binary(report: Report, defense: Defense, x: Tensor, scores: Tensor, toleran
 @torch.no_grad()
 def _converged(report: Report, defense: Defense, x: Tensor, scores: Tensor) -> None:
     """Converged scores, if there are any, are logits like the others."""
-    converged = defense.converged_scores(x)
-    if converged is not None:
+    if isinstance(defense, Converges):
+        converged = defense.converged_scores(x)
         check_scores(defense, converged, len(x))
         passed = converged.shape == scores.shape
         report.add("converged", passed, f"scores {list(converged.shape)} for scores {list(scores.shape)}")
@@ -153,22 +150,13 @@ def _deviation(function: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor
     return max(deviations)
 
 
-def _fingerprint(report: Report, defense: Defense) -> None:
-    """Equal for an equal twin; and no weights where it cannot see them."""
-    hidden = [name for name, value in vars(defense).items() if _holds_numbers(value)]
-    if hidden:
-        remedy = "keep weights in a tensor or torch module of their own attribute"
-        report.add("fingerprint", False, f"it does not cover {', '.join(hidden)}: {remedy}")
-        return
-    twin = type(defense)(defense.weights, str(defense.device), **defense.settings.model_dump())
-    same = twin.fingerprint == defense.fingerprint
-    message = f"{defense.fingerprint[:12]} for an equal defense too"
-    report.add("fingerprint", same, message if same else "another one for an equal defense: are its weights random?")
-
-
-def _holds_numbers(value: Any) -> bool:
-    members = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return isinstance(value, numpy.ndarray) or any(isinstance(member, Tensor | torch.nn.Module) for member in members)
+def _fingerprint(report: Report, defense: Defense, fingerprint: str) -> None:
+    """Equal for an equal twin."""
+    with report.guard("fingerprint", "cannot be made again from weights, device and settings: "):
+        twin = type(defense)(defense.weights, str(defense.device), **defense.settings.model_dump())
+        same = twin.fingerprint == fingerprint
+        message = f"{fingerprint[:12]} for an equal defense too"
+        report.add("fingerprint", same, message if same else "another for an equal defense: are its weights random?")
 
 
 @torch.no_grad()

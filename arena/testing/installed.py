@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from arena.errors import UserError
-from arena.interface.registry import load_attack, load_defense, registry
-from arena.interface.settings import did_you_mean
+from arena.interface.registry import find_any, load_attack, load_defense
 from arena.testing.attacks import check_attack
 from arena.testing.defenses import check_defense
 from arena.testing.report import Report
@@ -15,13 +14,8 @@ def check_plugin(name: str, factor: float | None = None) -> Report:
 
     Raises UserError if there is none, if two packages claim the name, or if its weights cannot be loaded.
     """
-    found = registry()
-    attacks, defenses = found.names("attack"), found.names("defense")
-    if name in defenses:
-        if factor is not None:
-            raise UserError(f"--factor: {name} is a defense; only an attack has a distance from the optimum")
-        return check_defense(load_defense(name))
-    if name in attacks or ("attack", name) in found.ambiguous:
+    if find_any(name)[0].kind == "attack":
         return check_attack(load_attack(name), factor=factor)
-    hint = did_you_mean(name, attacks + defenses)
-    raise UserError(f"unknown plugin {name!r}; {hint} (`arena plugins` lists all, and the packages it could not load)")
+    if factor is not None:
+        raise UserError(f"--factor: {name} is a defense; only an attack has a distance from the optimum")
+    return check_defense(load_defense(name))

@@ -18,24 +18,24 @@ DEFAULT_FILE = Path(__file__).parents[1] / "default.toml"  # a copy of the repos
 class TournamentSettings(Settings):
     """[tournament]: what is played, and on what."""
 
-    dataset: str = "mnist"
-    split: Literal["train", "test"] = "test"
-    samples: int = Field(100, gt=0)  # the first so many of the split
-    defenses: tuple[str, ...] | Literal["all"] = "all"
-    attacks: tuple[str, ...] | Literal["all"] = "all"
-    seed: int = Field(0, ge=0, lt=2**63)
-    chunk: int = Field(20, gt=0)  # samples played, and committed, at once
-    budget: int | None = Field(None, gt=0, lt=2**63)  # queries per sample, forward and gradient together
-    timeout: float = Field(3600, gt=0)  # seconds for one chunk of one match
+    dataset: str = Field("mnist", description="name of a data set")
+    split: Literal["train", "test"] = Field("test", description="of the data set")
+    samples: int = Field(100, gt=0, description="the first so many of the split")
+    defenses: tuple[str, ...] | Literal["all"] = Field("all", description="names")
+    attacks: tuple[str, ...] | Literal["all"] = Field("all", description="names")
+    seed: int = Field(0, ge=0, lt=2**63, description="of all that is random")
+    chunk: int = Field(20, gt=0, description="samples played, and committed, at once")
+    budget: int | None = Field(None, gt=0, lt=2**63, description="queries per sample, forward and gradient together")
+    timeout: float = Field(3600, gt=0, description="seconds for one chunk of one match")
 
 
 class RunSettings(Settings):
     """[run]: how it is played; nothing here changes a result."""
 
-    db: str = Field(default_factory=environment.default_db)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    workers: int | None = Field(None, gt=0)  # processes; default: one a core, or one if a GPU is used
-    memory: float = Field(8, gt=0)  # GiB that one worker may allocate
+    db: str = Field(default_factory=environment.default_db, description="URL of the store, or path of an SQLite file")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
+    workers: int | None = Field(None, gt=0, description="processes; default: one a core, or one if a GPU is used")
+    memory: float = Field(8, gt=0, description="GiB that one worker may allocate")
 
 
 class DefenseSettings(BaseModel):

@@ -17,9 +17,11 @@ LAG = 0.3
 class Lagging(LinearDefense):
     """Its search comes short by LAG for the class that explains the image best: runners-up that close win."""
 
-    def scores(self, x):
-        scores = super().scores(x)
+    def scores_cut_short(self, x):
+        scores = LinearDefense.scores(self, x)
         return scores.scatter_add(1, scores.argmax(1, keepdim=True), torch.full((len(x), 1), -LAG))
+
+    scores = scores_cut_short
 
     def converged_scores(self, x):
         return super().scores(x)
@@ -62,9 +64,8 @@ def test_what_converged_inference_undoes_is_fragile(batch, attack, most):
 
 
 def test_asking_costs_the_attack_nothing(batch):
-    class Silent(Lagging):
-        def converged_scores(self, x):
-            return None
+    class Silent(LinearDefense):
+        scores = Lagging.scores_cut_short
 
     asked, silent = (arena.play(defense(classes=4), Approach(), *batch) for defense in (Lagging, Silent))
     assert [record.queries for record in asked] == [record.queries for record in silent]

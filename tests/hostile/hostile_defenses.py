@@ -82,7 +82,7 @@ class HiddenWeights(Bright):
 
     def __init__(self, **settings):
         super().__init__(**settings)
-        self.layers = [torch.ones(2)]
+        self.layers = (torch.ones(2) for _ in range(3))
 
 
 def exit_if_told():

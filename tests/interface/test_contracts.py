@@ -1,8 +1,23 @@
-"""What plugins implement."""
+"""What plugins declare, what they offer, and which of it is refused."""
 
 import pytest
 
 import arena
+from arena.interface.contracts import Converges, Defense, ExactGradient, Reconstructs
+from arena.interface.prototypes import HasPrototypes
+from arena.interface.registry import declaration_faults, load_attack, registry
+from arena.interface.settings import RESERVED
+from arena.testing import ExactLinearDefense, LinearDefense, LinearPrototypes, check_attack, check_defense
+from arena.tournament.config import AttackSettings, DefenseSettings
+
+ATTACK = {"name": "mine", "norm": "l2", "access": "score", "run": lambda self, target, x, y, rng: x}
+
+
+def made(base=arena.Attack, keys=(), **declared):
+    settings = type(
+        "Settings", (arena.Settings,), {"__annotations__": dict.fromkeys(keys, int), **dict.fromkeys(keys, 1)}
+    )
+    return type("Mine", (base,), (ATTACK if base is arena.Attack else {}) | {"Settings": settings} | declared)
 
 
 def test_needs_is_the_old_word_for_access():
@@ -10,3 +25,69 @@ def test_needs_is_the_old_word_for_access():
     with pytest.warns(DeprecationWarning, match="needs is now called access"):
         old = type("Old", (arena.Attack,), namespace)
     assert old.access == "score" and old().identity.access == "score"
+
+
+OFFERED = {
+    "abs": {ExactGradient, Reconstructs, HasPrototypes, Converges},
+    "binary-abs": {ExactGradient, Reconstructs, HasPrototypes, Converges},
+    "nearest-neighbor": {ExactGradient, HasPrototypes},
+    "cnn": set(),
+}
+
+
+@pytest.mark.parametrize("name", OFFERED)
+def test_capabilities_can_be_asked_of_classes(name):
+    cls = registry().find("defense", name).cls
+    assert {
+        each for each in (ExactGradient, Reconstructs, HasPrototypes, Converges) if issubclass(cls, each)
+    } == OFFERED[name]
+
+
+def test_and_of_defenses():
+    assert isinstance(LinearPrototypes(), HasPrototypes) and isinstance(LinearPrototypes(), Reconstructs)
+    assert isinstance(ExactLinearDefense(), ExactGradient) and not isinstance(LinearDefense(), ExactGradient)
+    assert not any(issubclass(Defense, each) for each in (ExactGradient, Reconstructs, HasPrototypes, Converges))
+
+
+@pytest.mark.parametrize("name", ["mine", "my-attack.2", "L2"])
+def test_names_that_every_shell_and_table_can_take(name):
+    assert declaration_faults("attack", made(name=name)) == []
+
+
+@pytest.mark.parametrize("name", ["", "all", "-x", "a b", "a/b", "a|b", "a\nb", "=1", "naïve", "a_b", None, 7])
+def test_other_names_are_refused(name):
+    (fault,) = declaration_faults("attack", made(name=name))
+    assert "use letters, digits, dots and dashes" in fault and "\n" not in fault
+    assert [finding.check for finding in check_attack(made(name=name)).findings if not finding.passed] == [
+        "declaration"
+    ]
+
+
+@pytest.mark.parametrize(("kind", "key"), [(kind, key) for kind, keys in RESERVED.items() for key in keys])
+def test_settings_that_would_be_swallowed_are_refused(kind, key):
+    cls = made(arena.Attack if kind == "attack" else LinearDefense, [key, "steps"])
+    (fault,) = declaration_faults(kind, cls)
+    assert f"setting {key!r}" in fault and f"[{kind}.{cls.name}]" in fault and "rename" in fault
+    report = check_attack(cls) if kind == "attack" else check_defense(cls)
+    assert [finding.check for finding in report.findings if not finding.passed] == ["declaration"]
+
+
+def test_the_reserved_names_are_those_of_the_settings_file():
+    assert set(RESERVED["attack"]) == set(AttackSettings.model_fields)
+    assert set(RESERVED["defense"]) == {*DefenseSettings.model_fields, "device"}
+
+
+def test_an_exact_gradient_is_a_method():
+    (fault,) = declaration_faults("defense", made(LinearDefense, gradient="exact"))
+    assert "score_gradient" in fault
+
+
+@pytest.mark.parametrize("name", registry().names("defense"))
+def test_every_setting_of_a_defense_is_described(name):
+    fields = registry().find("defense", name).cls.Settings.model_fields
+    assert [key for key, field in fields.items() if not field.description] == []
+
+
+def test_identities_name_norm_and_access():
+    identity = load_attack("deepfool-l2").identity
+    assert (identity.norm, identity.access) == ("l2", "gradient")

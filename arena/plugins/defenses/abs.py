@@ -43,6 +43,11 @@ class ABS(Defense):
         self.network.eval().requires_grad_(False).to(self.device)
         self._infer = Inference(self.network.decoder, self.settings)
 
+    def fingerprint_state(self) -> Any:
+        """The network; what the inference draws and decodes follows from it and the settings, to the last bit only on
+        one machine."""
+        return self.network, self.calibration
+
     def scores(self, x: Tensor) -> Tensor:
         return self.network.logits(self._explain(x).score)
 

@@ -10,7 +10,7 @@ from arena.evaluation.bounds import Search, joint
 from arena.geometry.distances import per_row
 from arena.interface import settings
 from arena.interface.contracts import Attack, Defense
-from arena.interface.prototypes import Points
+from arena.interface.prototypes import HasPrototypes, Points
 from arena.plugins.attacks.cutting_planes.duels import Duels, Each
 from arena.plugins.attacks.pointwise import reset_best
 from arena.target.target import Target
@@ -43,7 +43,7 @@ class CuttingPlanes(Attack):
 
     @classmethod
     def applies_to(cls, defense: type[Defense]) -> bool:
-        return hasattr(defense, "prototypes")
+        return issubclass(defense, HasPrototypes)
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         duels = self._duels(target.defense, x, y)
