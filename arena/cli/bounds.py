@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from arena.cli import options
 from arena.errors import UserError
 from arena.geometry.norms import NORMS
 
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 @click.option("--norm", type=click.Choice(NORMS), help="One norm only.")
 @click.option("--samples", type=int, help="Bound the first so many samples.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Of the search, for ABS.")
-@click.option("--db", metavar="URL", help="The store: an SQLAlchemy URL or the path of an SQLite file.")
+@options.db
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def bounds(
-    config: Path | None, preset: str | None, defenses: tuple[str, ...], norm: Norm | None, seeds: int, **options: Any
+    config: Path | None, preset: str | None, defenses: tuple[str, ...], norm: Norm | None, seeds: int, **given: Any
 ) -> int:
     """Compute lower bounds on every adversarial's distance, for scores that are minima over prototypes.
 
@@ -43,9 +44,9 @@ def bounds(
     from arena.tournament.plan import bounds_of, plan_bounds
     from arena.tournament.roster import Failed, gather
 
-    chosen = {"defenses": defenses or None, "samples": options["samples"]}
-    settings = load_config(config, preset, tournament=chosen, run={"db": options["db"]})
-    console = Console(stderr=True, quiet=options["quiet"])
+    chosen = {"defenses": defenses or None, "samples": given["samples"]}
+    settings = load_config(config, preset, tournament=chosen, run={"db": given["db"]})
+    console = Console(stderr=True, quiet=given["quiet"])
     with LocalExecutor(settings, worker_count(settings)) as executor:
         with console.status("loading the defenses"):
             contestants = gather(executor, "bound")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from arena.cli import options
+
 if TYPE_CHECKING:
     from arena.interface.results import Distal
 
@@ -29,10 +31,10 @@ if TYPE_CHECKING:
     "--steps", type=click.IntRange(min=1), default=200, show_default=True, help="The most that an ascent may take."
 )
 @click.option("--seed", type=int, help="Of the noise; default: the tournament's.")
-@click.option("--db", metavar="URL", help="The store: an SQLAlchemy URL or the path of an SQLite file.")
+@options.db
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def distal(
-    config: Path | None, preset: str | None, defenses: tuple[str, ...], gradient: str, steps: int, **options: Any
+    config: Path | None, preset: str | None, defenses: tuple[str, ...], gradient: str, steps: int, **given: Any
 ) -> int:
     """Turn noise into images that each defense is 90 % sure of, class by class (paper, Figure 4).
 
@@ -49,9 +51,9 @@ def distal(
     from arena.tournament.plan import plan_distals
     from arena.tournament.roster import gather
 
-    chosen = {"defenses": defenses or None, "seed": options["seed"]}
-    settings = load_config(config, preset, tournament=chosen, run={"db": options["db"]})
-    console = Console(stderr=True, quiet=options["quiet"])
+    chosen = {"defenses": defenses or None, "seed": given["seed"]}
+    settings = load_config(config, preset, tournament=chosen, run={"db": given["db"]})
+    console = Console(stderr=True, quiet=given["quiet"])
     with LocalExecutor(settings, worker_count(settings)) as executor:
         with console.status("loading the defenses"):
             contestants = gather(executor, "distal", estimated=gradient == "estimated")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from arena.cli import options
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--samples", type=int, help="Play the first so many samples.")
 @click.option("--defense", "defenses", multiple=True, metavar="NAME", help="Only this defense (repeatable).")
 @click.option("--attack", "attacks", multiple=True, metavar="NAME", help="Only this attack (repeatable).")
-@click.option("--db", metavar="URL", help="The store: an SQLAlchemy URL or the path of an SQLite file.")
+@options.db
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]))
 @click.option("--workers", type=int, help="Worker processes; default: one a core.")
 @click.option("--seed", type=int)
@@ -31,7 +33,7 @@ def run(
     seed: int | None,
     quiet: bool,
     verbose: bool,
-    **options: Any,
+    **given: Any,
 ) -> int:
     """Play what is missing in the store, then show the leaderboard.
 
@@ -48,8 +50,8 @@ def run(
     from arena.tournament.plan import plan_matches
     from arena.tournament.roster import gather
 
-    names = {kind: options[kind] or None for kind in ("defenses", "attacks")}
-    how = {key: options[key] for key in ("db", "device", "workers")}
+    names = {kind: given[kind] or None for kind in ("defenses", "attacks")}
+    how = {key: given[key] for key in ("db", "device", "workers")}
     file = config or default_file()
     settings = load_config(file, preset, tournament={"samples": samples, "seed": seed, **names}, run=how)
     console = Console(stderr=True, quiet=quiet)

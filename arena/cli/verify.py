@@ -6,9 +6,11 @@ from contextlib import closing
 
 import click
 
+from arena.cli import options
+
 
 @click.command()
-@click.option("--db", metavar="URL", help="The store: an SQLAlchemy URL or the path of an SQLite file.")
+@options.db
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def verify(db: str | None, quiet: bool) -> int:
     """Check every adversarial and misclassified sample again, from its bytes.

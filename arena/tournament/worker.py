@@ -18,9 +18,10 @@ from arena.evaluation.preflight import preflight
 from arena.evaluation.verify import verify
 from arena.interface.contracts import Attack, Defense
 from arena.interface.devices import resolve_device
-from arena.interface.fingerprint import distribution_of
+from arena.interface.prototypes import HasPrototypes
 from arena.interface.registry import Kind, load_attack, load_defense, registry
 from arena.interface.results import Verification
+from arena.interface.source import code_digest
 from arena.tournament.answers import Identified, Roster, plain
 from arena.tournament.config import Config
 from arena.tournament.executors.child import limit_memory
@@ -36,7 +37,7 @@ def warm() -> None:
         if entry.dist and entry.dist.name == "arena-robustness":
             entry.load()
     import_module("torch.fx.experimental.symbolic_shapes")  # with sympy; torch does so for a process's first gradient
-    distribution_of(Attack)  # reads what is installed, once
+    code_digest([referee.__name__])  # of the code that decides rows, once; reads what is installed
 
 
 def initialize(config: Config) -> list[str]:
@@ -102,7 +103,7 @@ def _roster(job: RosterJob) -> Roster:
             if _config.for_defense(defense).attacks == "all" or attack in _config.for_defense(defense).attacks
             if attacks[attack].cls.applies_to(defenses[defense].cls)
         ),
-        with_prototypes=frozenset(name for name, plugin in defenses.items() if hasattr(plugin.cls, "prototypes")),
+        with_prototypes=frozenset(name for name, plugin in defenses.items() if issubclass(plugin.cls, HasPrototypes)),
         data_hash=data.data_hash(tournament.dataset, tournament.split) if job.purpose != "distal" else "",
         labels=tuple(labels),
         problems=tuple(f"{problem.package}: {problem.reason}" for problem in found.problems),
