@@ -137,18 +137,18 @@ def data() -> None:
 @click.argument("dataset", default="mnist")
 def fetch_data(dataset: str) -> None:
     """Get a data set from the first source that answers; its hash decides."""
-    from arena.data import fetch
+    from arena.data import find_dataset
 
-    print(f"{dataset} is in {fetch(dataset)}")
+    print(f"{dataset} is in {find_dataset(dataset).fetch()}")
 
 
 @data.command("verify")
 @click.argument("dataset", default="mnist")
 def verify_data(dataset: str) -> None:
     """Check the cached files against their hashes."""
-    from arena.data import verify
+    from arena.data import find_dataset
 
-    verify(dataset)
+    find_dataset(dataset).verify()
     print(f"{dataset}: all hashes agree")
 
 
