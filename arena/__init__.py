@@ -10,6 +10,7 @@ from typing import Any
 
 _EXPORTS = {
     "Attack": "interface.contracts",
+    "Dataset": "interface.dataset",
     "Defense": "interface.contracts",
     "Settings": "interface.settings",
     "hookimpl": "interface.contracts",

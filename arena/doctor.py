@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from arena import data
+from arena.data import find_dataset
 from arena.errors import UserError
 from arena.interface.registry import registry
 from arena.models.weights import ZOO
@@ -78,7 +78,7 @@ def _gpu() -> str:
 
 def _data() -> Diagnosis:
     try:
-        return Diagnosis("mnist", f"{data.verify('mnist')}, all hashes agree")
+        return Diagnosis("mnist", f"{find_dataset('mnist').verify()}, all hashes agree")
     except UserError as failure:
         return Diagnosis("mnist", str(failure), False)
 

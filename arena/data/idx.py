@@ -20,6 +20,9 @@ def encode(array: np.ndarray) -> bytes:
 
 def decode(content: bytes) -> np.ndarray:
     """The uint8 array that `content` holds, a read-only view. `content` is trusted: its hash was checked."""
-    dimensions = content[3]
-    shape = struct.unpack_from(f">{dimensions}I", content, 4)
-    return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * content[3]).reshape(sizes(content))
+
+
+def sizes(content: bytes) -> tuple[int, ...]:
+    """The shape that the header of an IDX file announces."""
+    return struct.unpack_from(f">{content[3]}I", content, 4)

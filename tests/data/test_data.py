@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis.extra import numpy as arrays
 
 import arena.data
-from arena.data import data_folder, data_hash, fetch, idx, load_data, sources, verify
+from arena.data import data_hash, find_dataset, idx, load_data, sources
+from arena.data.cache import data_folder
 from arena.errors import UserError
 
 IMAGES = np.arange(6 * 784, dtype=np.uint32).astype(np.uint8).reshape(6, 28, 28)
@@ -32,6 +33,14 @@ FILES = {
     "t10k-images-idx3-ubyte": idx.encode(IMAGES[4:]),
     "t10k-labels-idx1-ubyte": idx.encode(LABELS[4:]),
 }
+
+
+def fetch(name: str) -> Path:
+    return Path(find_dataset(name).fetch())
+
+
+def verify(name: str) -> Path:
+    return Path(find_dataset(name).verify())
 
 
 class Mirror:
@@ -75,6 +84,7 @@ def tiny(mirrors, monkeypatch, tmp_path):
     """The data set "tiny", served by the mirrors; gives the folder of its cached files."""
     dataset = dataclasses.replace(
         arena.data.DATASETS["mnist"],
+        name="tiny",
         sha256={file: hashlib.sha256(content).hexdigest() for file, content in FILES.items()},
         mirrors=tuple(mirror.url for mirror in mirrors),
         wheel=None,
@@ -204,7 +214,7 @@ def test_a_damaged_cache_is_noticed_and_mended(tiny: Path, damage) -> None:
 
 def test_unknown_names() -> None:
     for call in (load_data, fetch, verify, data_hash):
-        with pytest.raises(UserError, match="known: mnist"):
+        with pytest.raises(UserError, match="did you mean mnist"):
             call("mnsit")
     with pytest.raises(UserError, match="known: train, test"):
         load_data("mnist", "validation")
