@@ -112,6 +112,7 @@ class Evidence:
     status: Status
     distance: float | None
     l0: float | None
+    l1: float | None
     l2: float | None
     linf: float | None
     adversarial: np.ndarray | None
