@@ -28,6 +28,7 @@ class NormSpec(ABC):
     order: float  # its p
     dual: float  # the order of the dual norm, that of gradients (L0 has none; its bounds use this)
     counts: bool = False  # whether it counts pixels, however far they move
+    since: int = 1  # the version of the store's schema that measures it: rows that are older do not have it
 
     @abstractmethod
     def length(self, difference: Tensor) -> Tensor:
@@ -111,6 +112,7 @@ class L1(NormSpec):
     """The sum of how far pixels move."""
 
     name, display, latex, decimals, order, dual = "l1", "L1", "$L_1$", 1, 1, float("inf")
+    since = 6
 
     def length(self, difference: Tensor) -> Tensor:
         return difference.abs().sum(-1)
