@@ -11,8 +11,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import numpy as np
 
-from arena.geometry.norms import Norm
-from arena.geometry.norms import NORMS
+from arena.geometry.norms import NORMS, Norm
 from arena.interface.results import Distal, Identity, Record, Status, Verification
 from arena.tournament.jobs import BoundJob, DistalJob, IdentifyJob, MatchJob, VerifyJob
 
