@@ -26,7 +26,7 @@ class Status(StrEnum):
 class Record:
     """What the referee measured for one sample.
 
-    `distance` is in the attack's norm; `l0`, `l2` and `linf` are those of the stored adversarial, in float64.
+    `distance` is in the attack's norm; `l0`, `l1`, `l2` and `linf` are those of the stored adversarial, in float64.
     `margin` is the winning logit minus that of the label (> 0; None: the label has no finite one). `queries` and
     `gradient_queries` are what the attack spent on this sample, `best_query` the number of both spent when the closest
     adversarial was seen (None if the attack returned it without asking). `adversarial` is float32 [C, H, W], `reason`
@@ -44,6 +44,7 @@ class Record:
     adversarial_label: int | None = None
     distance: float | None = None
     l0: float | None = None
+    l1: float | None = None
     l2: float | None = None
     linf: float | None = None
     margin: float | None = None
@@ -111,6 +112,7 @@ class Evidence:
     status: Status
     distance: float | None
     l0: float | None
+    l1: float | None
     l2: float | None
     linf: float | None
     adversarial: np.ndarray | None

@@ -16,7 +16,7 @@ from typing import Final, Literal
 from rich.console import Console, Group
 from rich.text import Text
 
-from arena.geometry.norms import Norm
+from arena.geometry.norms import SPECS, Norm
 from arena.reporting.published import BLANK, DEFENSES, clean_accuracies, table1, table1_rows
 from arena.reporting.text import (
     LATEX,
@@ -43,7 +43,8 @@ EVERYTHING = "all-with-own"
 NOTHING = "no results of the defenses of Table 1: `arena run --preset paper` plays them, `--preset quick` some"
 WIDE = 110  # columns that the table takes with spaces and percent signs
 # Decimals of a median distance: what was measured, and as the paper prints it.
-_OURS, _PAPERS = {"l2": 2, "linf": 3, "l0": 1}, {"l2": 1, "linf": 2, "l0": 1}
+_OURS: dict[str, int] = {spec.name: spec.decimals for spec in SPECS.values()}
+_PAPERS = {"l2": 1, "linf": 2, "l0": 1}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
 
-from arena.geometry.norms import Norm
+from arena.geometry.norms import SPECS, Norm, spec_of
 
 Format = Literal["table", "json", "csv", "markdown", "latex"]
 
-NORM_NAMES: dict[Norm, str] = {"l0": "L0", "l2": "L2", "linf": "Linf"}
+NORM_NAMES: dict[Norm, str] = {spec.name: spec.display for spec in SPECS.values()}
 PIPE_WIDTH = 200  # more than any table needs: what no terminal limits is not folded
 LABEL_WIDTH = 18  # the least that a label gets, in characters: longer ones are folded
 
@@ -80,7 +80,7 @@ LATEX = Style(
 
 
 def latex_norm(norm: Norm) -> str:
-    return r"$L_\infty$" if norm == "linf" else f"$L_{norm[1:]}$"
+    return spec_of(norm).latex
 
 
 def as_json(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -199,7 +199,8 @@ def _columns(connection: Connection, match_id: int, measured: ColumnElement[floa
         (result.status == Status.UNSTABLE, _UNSTABLE),
         else_=result.distance,
     )
-    query = select(result.sample, distance).where(result.match_id == match_id, result.status != Status.ERROR)
+    # Without a distance: errors, and in norms that came later adversarials that are older.
+    query = select(result.sample, distance).where(result.match_id == match_id, distance.is_not(None))
     cursor = connection.execute(query.order_by(result.sample)).cursor
     assert cursor is not None
     return np.fromiter(chain.from_iterable(cursor.fetchall()), float).reshape(-1, 2).T

@@ -24,7 +24,7 @@ from sqlalchemy.schema import CreateTable
 
 from arena.errors import UserError
 from arena.store.engine import NOTHING_PLAYED, database_name, is_immutable, lock, reading, upgrading, use_wal
-from arena.store.schema import THRESHOLDS, bound, distal, match, metadata, result, schema_version, threshold
+from arena.store.schema import THRESHOLDS, attack, bound, distal, match, metadata, result, schema_version, threshold
 from arena.store.views import VIEWS
 
 
@@ -52,8 +52,14 @@ def _unstable(connection: Connection) -> None:
         renew(connection, table)
 
 
+def _l1(connection: Connection) -> None:
+    """Version 6: L1. Of older adversarials it stays unknown, for the clean images are not in the database."""
+    for table in (attack, match, result, bound):
+        renew(connection, table)
+
+
 # MIGRATIONS[n - 1] takes the tables of version n to version n + 1. A step is never edited once released.
-MIGRATIONS: list[Callable[[Connection], None]] = [_bounds_of_data_and_distals, _bounds_anew, _access, _unstable]
+MIGRATIONS: list[Callable[[Connection], None]] = [_bounds_of_data_and_distals, _bounds_anew, _access, _unstable, _l1]
 
 
 def renew(connection: Connection, table: Table) -> None:

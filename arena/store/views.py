@@ -60,7 +60,7 @@ VIEWS = {
                 MIN(m.id) OVER (PARTITION BY m.defense_id, m.norm) AS all_group,
                 MIN(m.id) OVER (PARTITION BY m.defense_id, m.norm, m.attack) AS attack_group
             FROM current_match m
-            JOIN threshold t ON t.norm = m.norm
+            LEFT JOIN threshold t ON t.norm = m.norm
         ), bounded AS (
             SELECT defense_id, norm, sample, value
             FROM lower_bound
@@ -97,8 +97,8 @@ VIEWS = {
                 AVG(CASE WHEN distance IS NOT NULL THEN lower_bound END) AS lower_bound_mean,
                 AVG(CASE WHEN lower_bound IS NOT NULL THEN distance END) AS mean_distance,
                 COUNT(CASE WHEN distance < solid OR solid IS NULL THEN distance END) AS fragile,
-                AVG(CASE WHEN distance > epsilon * {WITHIN} THEN 1.0 WHEN closeness >= 0 THEN 0.0 END)
-                    AS accuracy,
+                AVG(CASE WHEN epsilon IS NULL THEN NULL
+                    WHEN distance > epsilon * {WITHIN} THEN 1.0 WHEN closeness >= 0 THEN 0.0 END) AS accuracy,
                 SUM(unstable) AS unstable
             FROM ranked
             GROUP BY first_match, is_all, epsilon, measured

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import eagerpy
@@ -27,8 +28,10 @@ class FoolboxModel(Model):
 
     data_format = "channels_first"
 
-    def __init__(self, target: Target, *, decision_only: bool) -> None:
-        self._target, self._decision_only = target, decision_only
+    def __init__(
+        self, target: Target, *, decision_only: bool, transform: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        self._target, self._decision_only, self._transform = target, decision_only, transform
 
     @property
     def bounds(self) -> Bounds:
@@ -37,6 +40,8 @@ class FoolboxModel(Model):
     def __call__(self, inputs: Any) -> Any:
         x, restore_type = eagerpy.astensor_(inputs)
         logits = _one_hot(self._target, x.raw) if self._decision_only else self._target.scores(x.raw)
+        if self._transform is not None:
+            logits = self._transform(logits)
         return restore_type(eagerpy.astensor(logits))
 
 

@@ -104,11 +104,14 @@ class Target:
         """The same target, its gradient estimated by coordinate-wise differences of `step`: scores are enough."""
         return Target(self._defense, self._query_log, self._access, FiniteDifferences(self._ask, step))
 
-    def foolbox(self) -> Model:
-        """A foolbox model over this target; an attack that may only see decisions sees one-hot logits."""
+    def foolbox(self, transform: Callable[[Tensor], Tensor] | None = None) -> Model:
+        """A foolbox model over this target; an attack that may only see decisions sees one-hot logits.
+
+        transform: of the logits [N, classes] that foolbox sees, which does not change what is highest.
+        """
         from arena.target.adapters import FoolboxModel
 
-        return FoolboxModel(self, decision_only=not self._grants("score"))
+        return FoolboxModel(self, decision_only=not self._grants("score"), transform=transform)
 
     def module(self, sample: int | None = None) -> torch.nn.Module:
         """A torch module over this target, for libraries that call `model(x)` and backpropagate; see `TargetModule`.

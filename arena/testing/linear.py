@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from arena.geometry.halfspaces import project, project_by_flips
-from arena.geometry.norms import Norm
+from arena.geometry.norms import Norm, spec_of
 from arena.interface.contracts import Defense, Gradient
 from arena.interface.settings import Settings
 
@@ -75,14 +75,14 @@ class LinearDefense(Defense):
     def _boundary(self, norm: Norm, x: Tensor, slope: Tensor, gap: Tensor) -> Tensor:
         """Minimal distances [B, classes] for pixels x [B, 1, P], slope [B, classes, P] and gap [B, classes]."""
         distance = project(norm, x, slope, gap).distance
-        return distance.ceil() if norm == "l0" else distance
+        return distance.ceil() if spec_of(norm).counts else distance
 
 
 class BinaryLinearDefense(LinearDefense):
     """The same over pixels binarised at 0.5, with a straight-through gradient.
 
-    Only flips count: each costs one pixel (L0) or |x_i - 0.5|. `minimal_distance` is exact in L0 and Linf; in L2,
-    where the exact problem is a knapsack, it is the fractional lower bound (at most one flip short).
+    Only flips count: each costs one pixel (L0) or |x_i - 0.5|. `minimal_distance` is exact in L0 and Linf; in L1 and
+    L2, where the exact problem is a knapsack, it is the fractional lower bound (at most one flip short).
     """
 
     name = "binary-linear"
@@ -94,4 +94,4 @@ class BinaryLinearDefense(LinearDefense):
 
     def _boundary(self, norm: Norm, x: Tensor, slope: Tensor, gap: Tensor) -> Tensor:
         distance = project_by_flips(norm, x, slope, gap, self.binary_threshold).distance
-        return distance.ceil() if norm == "l0" else distance
+        return distance.ceil() if spec_of(norm).counts else distance

@@ -41,7 +41,7 @@ class $cls(arena.Attack):
     """More and more of one random noise image, until the defense errs."""
 
     name = "$name"
-    norm = "l2"  # the distance that it minimises: l0, l2 or linf
+    norm = "l2"  # the distance that it minimises: l0, l1, l2 or linf
     access = "decision"  # what it asks of the defense: decision < score < gradient < reconstruction < white-box
 
     class Settings(arena.Settings):

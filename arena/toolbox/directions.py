@@ -7,9 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from arena.geometry.distances import per_row
-from arena.geometry.norms import Norm
+from arena.geometry.norms import Norm, spec_of
+from arena.geometry.scale import length, unit
 from arena.target.target import Target
+
+__all__ = ["Loss", "scores_and_gradient", "slope", "steepest", "unit"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # scores [n, classes], labels [n] -> [n]
 
@@ -24,12 +26,14 @@ def scores_and_gradient(
     return scores.detach(), gradient
 
 
-def unit(x: Tensor, order: float = 2) -> Tensor:
-    """x [B, ...] with each row scaled to length one (1: sum of magnitudes, 2: Euclidean); zeros stay zeros."""
-    lengths = torch.linalg.vector_norm(x.flatten(1), order, dim=1)
-    return x / per_row(lengths.clamp_min(torch.finfo(x.dtype).tiny), x)
-
-
 def steepest(norm: Norm, gradient: Tensor) -> Tensor:
-    """The step [B, ...] of length one in `norm` (linf or l2) that climbs the most along `gradient` [B, ...]."""
-    return gradient.sign() if norm == "linf" else unit(gradient)
+    """The step [B, ...] of length one in `norm` that climbs the most along `gradient` [B, ...]; zero where that is.
+
+    Raises ValueError for an unknown norm, and for L0.
+    """
+    return spec_of(norm).steepest(gradient)
+
+
+def slope(norm: Norm, gradient: Tensor) -> Tensor:
+    """How fast [B] the steepest step climbs along `gradient` [B, ...]: its length in the dual norm."""
+    return length(gradient.flatten(1), spec_of(norm).dual)

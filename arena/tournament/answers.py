@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import numpy as np
 
-from arena.geometry.norms import Norm
+from arena.geometry.norms import NORMS, Norm
 from arena.interface.results import Distal, Identity, Record, Status, Verification
 from arena.tournament.jobs import BoundJob, DistalJob, IdentifyJob, MatchJob, VerifyJob
 
@@ -196,7 +196,7 @@ def _means_something(row: Record) -> bool:
     """Whether status, distances and image agree, as the table demands; a worker never reports an error as a row."""
     if not all(math.isfinite(value) for value in (row.seconds, row.margin or 0.0, *chain(*row.progress))):
         return False
-    distances: Mapping[str, float | None] = {"distance": row.distance, "l0": row.l0, "l2": row.l2, "linf": row.linf}
+    distances: Mapping[str, float | None] = {name: getattr(row, name) for name in ("distance", *NORMS)}
     if row.status == Status.FOUND:
         measured = all(value is not None and 0 <= value < math.inf for value in distances.values())
         return measured and row.adversarial is not None

@@ -179,3 +179,7 @@ def test_another_defense_under_the_same_name_proves_nothing(database):
     report = database("update defense set fingerprint = 'f00'")
     assert report.checked == SAMPLES
     assert len(report.failures) == 1 and "12 rows cannot be checked" in report.failures[0]
+
+
+def test_a_row_older_than_a_norm_lacks_it(database):
+    assert database("update result set l1 = null where sample = 3").failures == []

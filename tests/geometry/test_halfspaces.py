@@ -11,6 +11,7 @@ from arena.geometry.halfspaces import at_least, project, project_by_flips
 from arena.geometry.norms import NORMS
 
 PIXELS = 7
+ORDERS = {"l1": 1, "l2": 2, "linf": torch.inf}
 seeds = st.integers(0, 10**6)
 
 
@@ -27,7 +28,7 @@ def length(norm, move, headroom):
     """As `project` counts: L0 in fractions of a pixel's headroom."""
     if norm == "l0":
         return (move.abs() / headroom.clamp_min(1e-12)).sum(-1)
-    return torch.linalg.vector_norm(move, ord=2 if norm == "l2" else torch.inf, dim=-1)
+    return torch.linalg.vector_norm(move, ord=ORDERS[norm], dim=-1)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -86,6 +87,7 @@ def test_flips_close_the_gap_at_the_stated_cost(norm, seed, share):
     cost = (x - 0.5).abs()
     spent = {
         "l0": move.abs().sum(-1),
+        "l1": (move.abs() * cost).sum(-1),
         "l2": (move.abs() * cost.square()).sum(-1).sqrt(),
         "linf": torch.where(move != 0, cost, 0).amax(-1),
     }
@@ -93,3 +95,9 @@ def test_flips_close_the_gap_at_the_stated_cost(norm, seed, share):
     assert bool((at_least(norm, x, normal, offset, 0.5) <= distance + 1e-9).all())
     relaxed = project_by_flips(norm, x, normal, offset, 0.5, relaxed=True).distance
     assert bool((relaxed <= distance.clamp_min(0.005) + 1e-9).all())
+
+
+@pytest.mark.parametrize("closed_form", [project, lambda *problem: project_by_flips(*problem, 0.5), at_least])
+def test_an_unknown_norm_is_refused(closed_form):
+    with pytest.raises(ValueError, match="unknown norm 'l3': choose one of l0, l1, l2, linf"):
+        closed_form("l3", *problem(0, 0.5))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from paths import ROOT
 from sqlalchemy import event, text
-from stores import open_match, record
+from stores import attack, open_match, record
 
 from arena.errors import StoreLost, UserError
 from arena.store import engine as database
@@ -311,9 +311,26 @@ def test_version_5_keeps_every_row(file):
         before = rows(connection)
         open_store(str(file), create=False).close()
         after = rows(connection)
-    assert {row.pop("masked") for row in after["result"]} == {None}  # what no row before had
+    assert {(row.pop("masked"), row.pop("l1")) for row in after["result"]} == {(None, None)}  # what no row before had
     assert after == before
     assert len(before["result"]) == 3
+
+
+@pytest.mark.parametrize("version", [1, 4])
+def test_version_6_takes_l1_and_leaves_it_unknown_in_older_rows(file, version):
+    old_database(file, version)
+    store = open_store(str(file), create=False)
+    store.append(open_match(store, attack=attack("ead", "l1")), [record(0, distance=2.0)])
+    with sqlite3.connect(file) as migrated:
+        found = migrated.execute("SELECT l1, l2 FROM result WHERE status = 'found' ORDER BY match_id").fetchall()
+        assert found == [(None, 1.0), (2.0, 2.0)]
+        with pytest.raises(sqlite3.IntegrityError, match="distance_of_status"):
+            migrated.execute("UPDATE result SET l2 = NULL WHERE status = 'found'")
+        board = "SELECT attack, median_distance, epsilon, accuracy FROM leaderboard WHERE norm = 'l1'"
+        assert migrated.execute(board).fetchall() == [("ead", 2.0, None, None), ("all", 2.0, None, None)]
+    rows = {row.attack: row for row in store.leaderboard("l1", cross_norm=True)}
+    assert (rows["ead"].median_distance, rows["ead"].epsilon, rows["ead"].accuracy) == (2.0, None, None)
+    store.close()
 
 
 def test_version_3_computes_joint_bounds_anew(file):

@@ -24,19 +24,23 @@ from arena.store.leaderboard import Bracket
 from arena.store.store import open_store
 
 DEFENSES = (defense("cnn", "a"), defense("cnn", "b"), defense("nearest-neighbor"))
-ATTACKS = (attack("boundary", "l2", 1), attack("boundary", "l2", 2), attack("fgm", "l2"), attack("fgsm", "linf"))
-EPSILON = {"l0": 12, "l2": 1.5, "linf": 0.3}
+ATTACKS = (
+    attack("boundary", "l2", 1),
+    attack("boundary", "l2", 2),
+    attack("fgm", "l2"),
+    attack("fgsm", "linf"),
+    attack("ead", "l1"),
+)
+EPSILON = {"l0": 12, "l2": 1.5, "linf": 0.3}  # L1 has none
 
 # Few values, so that ties and distances of exactly epsilon come up, and those of a ball of float32(0.3).
 distances = st.sampled_from([0.1, 0.3, float(np.float32(0.3)), 0.9, 1.5, 2.5, 12.0, 13.0])
 rows = st.builds(
-    lambda sample, status, l0, l2, linf, fragile: (sample, status, {"l0": l0, "l2": l2, "linf": linf}, fragile),
+    lambda sample, status, fragile, *norms: (sample, status, dict(zip(NORMS, norms, strict=True)), fragile),
     st.integers(0, 4),
     st.sampled_from(["found", *Status]),
-    distances,
-    distances,
-    distances,
     st.sampled_from([None, False, True]),
+    *(distances for _ in NORMS),
 )
 units = st.tuples(
     st.sampled_from(DEFENSES),
@@ -86,7 +90,9 @@ def oracle(tournament, cross_norm=False):
         values = [distance for distance, _ in closest]
         middle = median(values) if values else None
         clean = (unstable + sum(value > 0 for value in values)) / samples if samples else None
-        accuracy = sum(value > EPSILON[key[1]] * (1 + 1e-6) for value in values) / samples if samples else None
+        epsilon, accuracy = EPSILON.get(key[1]), None
+        if samples and epsilon is not None:
+            accuracy = sum(value > epsilon * (1 + 1e-6) for value in values) / samples
         fingerprint = latest[key[0]].fingerprint
         board[key] = (samples, errors[key], clean, middle, accuracy, fingerprint)
         board[key] += (sum(fragile for _, fragile in closest), unstable)
@@ -270,7 +276,7 @@ def test_going_back_to_earlier_weights_counts_their_results_again(store):
     assert {row.fingerprint for row in store.leaderboard() if row.defense == "cnn"} == {"cnn a"}
 
 
-@pytest.mark.parametrize("wrong", [{"norm": "l1"}, {"by": "sample"}])
+@pytest.mark.parametrize("wrong", [{"norm": "l3"}, {"by": "sample"}])
 def test_an_unknown_choice_names_the_known_ones(store, wrong):
     with pytest.raises(UserError, match=r"choose one of (l0|match)"):
         store.leaderboard(**wrong)

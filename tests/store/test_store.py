@@ -238,7 +238,7 @@ def test_a_unit_with_a_row_that_cannot_be_is_not_stored_at_all(store, bad):
     [
         "UPDATE result SET status = 'won'",
         "UPDATE match SET status = 'paused'",
-        "UPDATE match SET norm = 'l1'",
+        "UPDATE match SET norm = 'l3'",
         "UPDATE attack SET name = 'all'",
         "INSERT INTO match SELECT NULL, tournament_id, defense_id, attack_id, norm, NULL, status, error FROM match",
     ],

@@ -51,6 +51,9 @@ def solve(norm, pixels, slope, gap):
         return answer.fun if answer.success else numpy.inf
     if numpy.maximum(slope * -pixels, slope * (1 - pixels)).sum() < gap:
         return numpy.inf
+    if norm == "l1":  # up and down by parts that are not negative
+        parts = [(0, 1 - pixel) for pixel in pixels] + [(0, pixel) for pixel in pixels]
+        return linprog([1] * 2 * PIXELS, A_ub=[numpy.append(-slope, slope)], b_ub=[-gap], bounds=parts).fun
     crossing = {"type": "ineq", "fun": lambda d: slope @ d - gap}
     answer = minimize(lambda d: d @ d, numpy.zeros(PIXELS), bounds=box, constraints=crossing, options={"ftol": 1e-12})
     return answer.fun**0.5
@@ -76,6 +79,9 @@ def test_binary_optimum_equals_brute_force(seed):
         wrong = flips[numpy.any([flips @ gain >= gap for gain, gap in gains], axis=0)]
         assert found["l0"][row] == min(wrong.sum(1), default=numpy.inf)
         assert found["linf"][row] == pytest.approx(min((wrong * cost).max(1), default=numpy.inf))
+        exact = min(wrong @ cost, default=numpy.inf)
+        assert found["l1"][row] <= exact + 1e-9
+        assert exact == numpy.inf or exact <= found["l1"][row] + cost.max()
         exact = min(wrong @ cost**2, default=numpy.inf) ** 0.5
         assert found["l2"][row] <= exact + 1e-9
         assert exact == numpy.inf or exact**2 <= found["l2"][row] ** 2 + cost.max() ** 2

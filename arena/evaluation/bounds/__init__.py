@@ -17,7 +17,7 @@ from torch import Tensor
 from arena.evaluation.bounds.minimisers import BranchAndBound, Descents, Found, Minimiser
 from arena.evaluation.bounds.separate import SeparateBound
 from arena.evaluation.bounds.separation import Separation
-from arena.geometry.norms import NORMS, Norm
+from arena.geometry.norms import NORMS, Norm, spec_of
 from arena.interface.contracts import Defense
 from arena.interface.prototypes import Points, Prototypes, input_of, prototypes_of
 from arena.interface.settings import Settings
@@ -25,7 +25,7 @@ from arena.interface.settings import Settings
 Kind = Literal["separate", "joint"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SERIES: tuple[tuple[Kind, Norm], ...] = tuple(
-    (kind, norm) for kind in KINDS for norm in NORMS if (kind, norm) != ("separate", "l0")
+    (kind, norm) for kind in KINDS for norm in NORMS if kind == "joint" or norm in SeparateBound.norms
 )
 
 _RIVALS = 3  # classes, the closest, whose smallest perturbations lead to further prototypes of the label
@@ -69,7 +69,7 @@ def separate(
     defense: Defense, x: Tensor, y: Tensor, norm: Norm, *, seed: int = 0, search: Search | None = None
 ) -> PrototypeBound:
     """The paper's bound, for comparison: label and class are perturbed separately. L2 and Linf; all else as `joint`."""
-    if norm == "l0":
+    if norm not in SeparateBound.norms:
         raise ValueError("the separate bound is one of L2 or Linf")
     return _bound(SeparateBound, defense, x, y, norm, seed, (search or Search()).model_copy(update={"rounds": 0}))
 
@@ -122,7 +122,7 @@ def _exact(separation: Separation, found: Found) -> tuple[Tensor, Points]:
     points, weights = found.points, found.weights.double()
     weights = weights / weights.sum(-1, keepdim=True)
     distance = separation.rows(rows).double().project(points.image.double(), points.penalty.double(), weights).distance
-    if separation.norm == "l0":
+    if spec_of(separation.norm).counts:
         distance = (distance - _SLACK).ceil().clamp_min(0)
     least = distance.view(images, kept, classes).min(1)
     at = torch.arange(images, device=rows.device)[:, None] * kept + least.indices

@@ -7,12 +7,14 @@ better; the least epsilon that lets the two meet is a lower bound, however diffe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from arena.evaluation.bounds.separation import Separation
 from arena.geometry.halfspaces import Projection, project_by_flips
+from arena.geometry.norms import Norm
 
 _BISECTIONS = 20
 _TINY = 1e-12
@@ -25,6 +27,8 @@ class SeparateBound(Separation):
     Where the paper errs in print: equation 8 has d_c for d_c^2 and lacks the factor 2 sigma^2; equation 6 adds C twice;
     in equation 13 the minimum over |d_i| <= epsilon of 2 d_i b_i - d_i^2 is -2 epsilon |b_i| - epsilon^2, at an end.
     """
+
+    norms: ClassVar[tuple[Norm, ...]] = ("l2", "linf")
 
     def project(self, image: Tensor, penalty: Tensor, weights: Tensor, relaxed: bool = False) -> Projection:
         """Distances alone (the two perturbations are none together). The penalty, at least zero, is left out."""

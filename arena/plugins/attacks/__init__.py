@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from arena.interface.contracts import Attack, hookimpl
-from arena.plugins.attacks.apgd import L2DLRAPGD, L2CrossEntropyAPGD, LinfCrossEntropyAPGD, LinfDLRAPGD
+from arena.plugins.attacks.apgd import (
+    L1DLRAPGD,
+    L2DLRAPGD,
+    L1CrossEntropyAPGD,
+    L2CrossEntropyAPGD,
+    LinfCrossEntropyAPGD,
+    LinfDLRAPGD,
+)
 from arena.plugins.attacks.boundary import Boundary
-from arena.plugins.attacks.brendel_bethge import L0BrendelBethge, L2BrendelBethge, LinfBrendelBethge
+from arena.plugins.attacks.brendel_bethge import (
+    L0BrendelBethge,
+    L1BrendelBethge,
+    L2BrendelBethge,
+    LinfBrendelBethge,
+)
 from arena.plugins.attacks.cutting_planes import L0CuttingPlanes, L2CuttingPlanes, LinfCuttingPlanes
 from arena.plugins.attacks.deepfool import L2DeepFool, LinfDeepFool
 from arena.plugins.attacks.estimated import estimated
@@ -15,7 +27,7 @@ from arena.plugins.attacks.exact import exact
 from arena.plugins.attacks.gradient_descent import BIM, FGM, FGSM, L2BIM, MIM
 from arena.plugins.attacks.hop_skip_jump import HopSkipJump
 from arena.plugins.attacks.latent_descent import LatentDescent
-from arena.plugins.attacks.minimum_norm import DDN, L0FMN, L2FMN, LinfFMN
+from arena.plugins.attacks.minimum_norm import DDN, L0FMN, L1FMN, L2FMN, LinfFMN
 from arena.plugins.attacks.noise import GaussianNoise, SaltAndPepper
 from arena.plugins.attacks.parsimonious import Parsimonious
 from arena.plugins.attacks.penalty import EAD, CarliniWagner
@@ -28,9 +40,9 @@ SCORE: tuple[type[Attack], ...] = (LinfSquare, L2Square, Parsimonious)
 TRANSFER: tuple[type[Attack], ...] = (L2Transfer, LinfTransfer)
 GRADIENT: tuple[type[Attack], ...] = (FGM, FGSM, L2BIM, BIM, MIM, L2DeepFool, LinfDeepFool)
 MODERN: tuple[type[Attack], ...] = (
-    *(DDN, L0FMN, L2FMN, LinfFMN, CarliniWagner, EAD),
-    *(L0BrendelBethge, L2BrendelBethge, LinfBrendelBethge),
-    *(LinfCrossEntropyAPGD, LinfDLRAPGD, L2CrossEntropyAPGD, L2DLRAPGD),
+    *(DDN, L0FMN, L1FMN, L2FMN, LinfFMN, CarliniWagner, EAD),
+    *(L0BrendelBethge, L1BrendelBethge, L2BrendelBethge, LinfBrendelBethge),
+    *(LinfCrossEntropyAPGD, LinfDLRAPGD, L2CrossEntropyAPGD, L2DLRAPGD, L1CrossEntropyAPGD, L1DLRAPGD),
 )
 EXACT: tuple[type[Attack], ...] = tuple(map(exact, (*GRADIENT, *MODERN)))
 RECONSTRUCTION: tuple[type[Attack], ...] = (LatentDescent,)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from arena.geometry.distances import distance, project
-from arena.geometry.halfspaces import water_level
+from arena.geometry.filling import water_level
+from arena.geometry.norms import Norm, spec_of
+from arena.geometry.scale import balanced, times_power
 from arena.interface import settings
 from arena.interface.contracts import Attack
-from arena.plugins.attacks.pointwise import reset_best
 from arena.target.logits import margin
 from arena.target.target import Target
 from arena.toolbox.directions import scores_and_gradient, steepest
+from arena.toolbox.reset import reset_best
 from arena.toolbox.search import bisect, walk_back
 from arena.toolbox.starts import uniform_noise
 
@@ -24,7 +27,7 @@ OVERSHOOT = 0.1  # share of the margin by which a step lands on the adversarial 
 LAST_RADIUS = 1e-2  # of the first; the trust region shrinks geometrically
 BISECTIONS = 10  # of how far towards the clean image a step goes
 SHARES = (0.0625, 0.125, 0.25, 0.5)  # of the box that steps along the clean image's gradient go, as starting points
-GROWTH = 2  # factor by which a step may enlarge a distance in Linf or L0: where linearity misled, it has to
+GROWTH = 2  # factor by which a step may enlarge a distance in Linf, L1 or L0: where linearity misled, it has to
 HUGE = 1e12
 
 Homewards = tuple[Tensor, Tensor, Tensor]  # images and the lowest and highest images that a step may reach, each [n, P]
@@ -40,6 +43,9 @@ class BrendelBethge(Attack):
     """
 
     access = "gradient"
+    across: ClassVar[Norm] = (
+        "l2"  # of the steps that look for a starting point: in L0 and L1 a pixel alone seldom is one
+    )
 
     class Settings(settings.Settings):
         """steps: along the boundary, one query and gradient each; radius: of the first step's trust region; draws:
@@ -52,8 +58,8 @@ class BrendelBethge(Attack):
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings
         target.labels(uniform_noise(target, x, y, s.draws, rng))
-        uphill = steepest(self.norm, target.gradient(x, margin))
-        longest = 1 if self.norm == "linf" else x[0].numel() ** 0.5
+        uphill = steepest(self.across, target.gradient(x, margin))
+        longest = spec_of(self.across).length(torch.ones_like(x[0]).flatten())  # the diagonal of the box
         for share in SHARES:
             target.labels((x + share * longest * uphill).clamp(0, 1))
         walk_back(target, x, y)
@@ -75,6 +81,8 @@ class BrendelBethge(Attack):
     def _step(self, clean: Tensor, image: Tensor, normal: Tensor, reach: Tensor, radius: Tensor) -> Tensor:
         """The images [n, P] closest to `clean` (in the attack's norm) that are in the trust region around `image` and
         where the linearised margin has changed by `reach` [n]; the largest step that way where there are none."""
+        normal, exponent = balanced(normal)  # squares are taken
+        reach = times_power(reach, -exponent[:, 0])
 
         def moved(share: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
             start, low, high = self.homewards(clean[rows], image[rows], normal[rows], share[:, None])
@@ -113,11 +121,28 @@ class LinfBrendelBethge(BrendelBethge):
     """The Linf form: into a smaller cube around the clean image."""
 
     name = "brendel-bethge-linf"
-    norm = "linf"
+    norm = across = "linf"
 
     def homewards(self, clean: Tensor, image: Tensor, normal: Tensor, share: Tensor) -> Homewards:
         radius = share * GROWTH * distance("linf", image, clean)[:, None]
         low, high = (clean - radius).clamp_min(0), (clean + radius).clamp_max(1)
+        return torch.minimum(torch.maximum(image, low), high), low, high
+
+
+class L1BrendelBethge(BrendelBethge):
+    """The L1 form: the steepest pixels may move, all their way, as many as the distance allows."""
+
+    name = "brendel-bethge-l1"
+    norm = "l1"
+
+    def homewards(self, clean: Tensor, image: Tensor, normal: Tensor, share: Tensor) -> Homewards:
+        room = torch.where(normal > 0, 1 - clean, clean)
+        radius = share * GROWTH * distance("l1", image, clean)[:, None]
+        order = normal.abs().argsort(1, descending=True)
+        ranked = room.gather(1, order)
+        allowed = torch.minimum((radius - ranked.cumsum(1) + ranked).clamp_min(0), ranked)
+        end = clean + normal.sign() * torch.zeros_like(room).scatter(1, order, allowed)
+        low, high = torch.minimum(clean, end), torch.maximum(clean, end)
         return torch.minimum(torch.maximum(image, low), high), low, high
 
 

@@ -10,7 +10,7 @@ from arena.geometry.distances import per_row
 from arena.interface import settings
 from arena.interface.contracts import Attack
 from arena.target.target import Target
-from arena.toolbox.directions import steepest
+from arena.toolbox.directions import slope, steepest
 from arena.toolbox.search import walk_back
 
 LEAST_STEP = 0.01  # so that it does not stall where the gap is small but scores change in jumps: binarised input
@@ -55,7 +55,7 @@ class DeepFool(Attack):
         gaps = scores.gather(1, y[:, None]) - scores.gather(1, others)
         gradients = [torch.autograd.grad(-gap.sum(), image, retain_graph=True)[0] for gap in gaps.unbind(1)]
         normals = movable(image.detach()[:, None], torch.stack(gradients, 1))
-        slopes = torch.linalg.vector_norm(normals.flatten(2), 1 if self.norm == "linf" else 2, dim=2)
+        slopes = slope(self.norm, normals.flatten(0, 1)).view_as(gaps)
         lengths = torch.where(slopes > 0, gaps.detach() / slopes, torch.inf)
         nearest = lengths.argmin(1)
         rows = torch.arange(len(index), device=index.device)

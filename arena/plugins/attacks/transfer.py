@@ -9,6 +9,7 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from arena.geometry.distances import per_row, project
+from arena.geometry.norms import spec_of
 from arena.interface import settings
 from arena.interface.contracts import Attack, Defense
 from arena.models.cnn import ConvolutionalNetwork
@@ -80,7 +81,7 @@ class Transfer(Attack):
         """Ask the target about images at growing distances from x [B, ...] along perturbations [B, ...]."""
         s = self.settings
         grid = epsilon_grid(s.max_epsilon, s.epsilons, x.device)
-        direction = unit(perturbation, order=torch.inf if self.norm == "linf" else 2)
+        direction = unit(perturbation, spec_of(self.norm).order)
 
         def attempt(epsilon: Tensor, index: Tensor) -> Tensor:
             images = x[index] + per_row(epsilon, x) * direction[index]

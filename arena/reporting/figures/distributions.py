@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from arena.geometry.norms import Norm
+from arena.geometry.norms import Norm, spec_of
 from arena.reporting.curves import chart_width
 from arena.reporting.figures.data import FigureData
 from arena.reporting.figures.style import NORM_LABELS, look, plain, say
@@ -43,7 +43,7 @@ def _panel(ax: Axes, evidence: FigureData, norm: Norm) -> None:
 
 def _edges(norm: Norm, width: float) -> np.ndarray:
     """Edges of the bins; those of L0 hold whole numbers of pixels, all as many."""
-    if norm != "l0":
+    if not spec_of(norm).counts:
         return np.linspace(0, width, BINS + 1)
     pixels = max(1, round(width / BINS))
     return np.arange(0.5, width + pixels + 0.5, pixels)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from arena.files import write_atomically
-from arena.geometry.norms import Norm
+from arena.geometry.norms import Norm, spec_of
 from arena.reporting.text import visible
 
 RC: Any = {
@@ -30,7 +30,8 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56
 MARKERS = ("o", "s", "^", "D", "v", "X", "P", "*")
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 
-NORM_LABELS: dict[Norm, str] = {"l2": "$L_2$", "linf": r"$L_\infty$", "l0": "$L_0$"}  # in the order of the paper
+PAPER_NORMS: tuple[Norm, ...] = ("l2", "linf", "l0")  # in its order
+NORM_LABELS: dict[Norm, str] = {norm: spec_of(norm).latex for norm in PAPER_NORMS}
 
 
 def look(index: int) -> dict[str, Any]:

@@ -35,15 +35,19 @@ APGD_SETTINGS = {"steps": 10, "epsilons": 5, "bisections": 6}
 MODERN = {
     "ddn": ({"steps": 30}, 1.01, 1.4),
     "fmn-l0": ({"steps": 60}, 1.2, 1.2),
+    "fmn-l1": ({"steps": 60}, 1.1, 2.2),
     "fmn-l2": ({"steps": 30}, 1.01, 1.4),
     "fmn-linf": ({"steps": 30}, 1.02, 1.1),
     "brendel-bethge-l0": (FOLLOW, 1.2, 1.5),
+    "brendel-bethge-l1": (FOLLOW, 1.02, 1.5),
     "brendel-bethge-l2": (FOLLOW, 1.02, 1.5),
     "brendel-bethge-linf": (FOLLOW, 1.02, 1.5),
     "carlini-wagner": (FEW_SEARCHES, 2.5, 1.5),
-    "ead": (FEW_SEARCHES, 1.15, 1.8),
+    "ead": (FEW_SEARCHES, 1.4, 2.3),
     "apgd-ce-linf": (APGD_SETTINGS, 1.1, 1.1),
     "apgd-dlr-linf": (APGD_SETTINGS, 1.1, 1.1),
+    "apgd-ce-l1": (APGD_SETTINGS, 1.2, 5),
+    "apgd-dlr-l1": (APGD_SETTINGS, 1.2, 5),
     "apgd-ce-l2": (APGD_SETTINGS, 1.15, 1.4),
     "apgd-dlr-l2": (APGD_SETTINGS, 1.1, 1.4),
 }
@@ -188,6 +192,27 @@ def test_a_saturated_softmax_hides_nothing(name):
     x, y = defense.sample_images(4)
     found = torch.tensor([record.distance for record in arena.play(defense, attack, x, y)])
     assert (found <= 1.05 * LinearDefense(classes=10).minimal_distance(attack.norm, x)).all()
+
+
+class Scaled(LinearDefense):
+    """Decides as the linear defense does, by logits times `factor`."""
+
+    factor = 1.0
+
+    def scores(self, x):
+        return self.factor * super().scores(x)
+
+
+@pytest.mark.parametrize("name", [cls.name for cls in (*attacks.GRADIENT, *attacks.MODERN)])
+def test_the_scale_of_the_logits_changes_no_distance(name):
+    defense = Scaled(classes=10)
+    x, y = defense.sample_images(4)
+    distances = []
+    for defense.factor in (1.0, 1e-30, 1e30):
+        distances.append([record.distance for record in arena.play(defense, load(name), x, y)])
+    assert torch.tensor(distances).isfinite().all()
+    assert distances[1] == pytest.approx(distances[0], rel=0.01)
+    assert distances[2] == pytest.approx(distances[0], rel=0.01)
 
 
 @pytest.mark.parametrize("cls", attacks.GRADIENT, ids=lambda cls: cls.name)

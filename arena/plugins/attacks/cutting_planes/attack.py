@@ -12,8 +12,8 @@ from arena.interface import settings
 from arena.interface.contracts import Attack, Defense
 from arena.interface.prototypes import HasPrototypes, Points
 from arena.plugins.attacks.cutting_planes.duels import Duels, Each
-from arena.plugins.attacks.pointwise import reset_best
 from arena.target.target import Target
+from arena.toolbox.reset import reset_best
 from arena.toolbox.search import candidates, smallest_epsilon
 
 LONGER = (1, 3, 10, 30)  # times the last stretch

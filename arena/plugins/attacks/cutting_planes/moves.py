@@ -24,6 +24,7 @@ NEWTON_STEPS = 30  # finite in exact arithmetic, a handful in practice
 
 def smallest_move(norm: Norm, x: Array, normals: Array, offsets: Array) -> Array | None:
     """The move d [P]; None if the box holds none. In L0 a pixel moves as far as the box allows, or not at all."""
+    _supported(norm)
     moves = {"l0": _fewest_pixels, "l2": _shortest, "linf": _flattest}
     return _checked(moves[norm](x, normals, offsets), normals, offsets)
 
@@ -31,6 +32,7 @@ def smallest_move(norm: Norm, x: Array, normals: Array, offsets: Array) -> Array
 def cheapest_flips(norm: Norm, x: Array, normals: Array, offsets: Array, threshold: float) -> Array | None:
     """The same for a model that sees x >= threshold alone; normals, offsets and the move, flips of -1, 0 or 1, are
     those of what it sees. A flip costs one pixel (L0) or |x_i - threshold|."""
+    _supported(norm)
     side = np.where(x >= threshold, -1.0, 1.0)
     gains, cost = normals * side, np.abs(x - threshold)
     if norm == "linf":
@@ -38,6 +40,11 @@ def cheapest_flips(norm: Norm, x: Array, normals: Array, offsets: Array, thresho
     else:
         flips = _cover(np.ones_like(cost) if norm == "l0" else np.square(cost), gains, offsets)
     return _checked(None if flips is None else side * flips, normals, offsets)
+
+
+def _supported(norm: Norm) -> None:
+    if norm not in ("l0", "l2", "linf"):
+        raise ValueError(f"cutting planes have no smallest move in {norm!r}: choose one of l0, l2, linf")
 
 
 def _checked(move: Array | None, normals: Array, offsets: Array) -> Array | None:

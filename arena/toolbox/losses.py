@@ -1,0 +1,41 @@
+"""Losses of logits that do not depend on their scale: a defense may multiply its logits and decide all the same."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from arena.target.logits import margin
+
+__all__ = ["cross_entropy", "dlr", "margin", "normalized", "normalized_margin"]
+
+SPREAD = 10.0  # from the lowest logit to the highest: a softmax of these is precise in float32
+
+
+def normalized(scores: Tensor) -> Tensor:
+    """Logits [n, classes] moved and scaled so that each row goes from 0 to SPREAD: unlike a softmax of the logits
+    themselves, one of these is never exactly 0 or 1 (Yu & Xu 2023 divide by the gap of the first two). Equal ones are
+    all 0."""
+    low = scores.amin(1, keepdim=True)
+    spread = scores.amax(1, keepdim=True) - low
+    return SPREAD * ((scores - low) / spread.where(spread > 0, torch.ones_like(spread)))
+
+
+def cross_entropy(scores: Tensor, y: Tensor) -> Tensor:
+    """-log softmax of the label [n], for logits [n, classes], normalized, and labels y, int64 [n]."""
+    return functional.cross_entropy(normalized(scores), y, reduction="none")
+
+
+def normalized_margin(scores: Tensor, y: Tensor) -> Tensor:
+    """The margin [n] of the normalized logits."""
+    return margin(normalized(scores), y)
+
+
+def dlr(scores: Tensor, y: Tensor) -> Tensor:
+    """Difference of logits ratio [n] (Croce & Hein 2020, equation 6): the margin, divided by the gap from the first
+    logit to the third. The plain margin where there are but two."""
+    if scores.shape[1] < 3:
+        return margin(scores, y)
+    ranked = scores.sort(1, descending=True).values
+    return margin(scores, y) / (ranked[:, 0] - ranked[:, 2]).clamp_min(torch.finfo(scores.dtype).tiny)
