@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from arena.geometry.norms import NORMS
-from arena.interface.results import Identity, Record, Status
+from arena.interface.results import DatasetIdentity, Identity, Record, Status
 
 MNIST = {"dataset": "mnist", "split": "test", "data_hash": "5eed", "chunk": 10}
 
@@ -35,9 +35,16 @@ def record(sample, status="found", distance=1.0, **fields):
     return Record(sample=sample, label=1, clean_label=1, status=status, distance=distance, queries=10, **fields)
 
 
+def dataset(data_hash="5eed"):
+    """MNIST as the store keeps it, with the paper's thresholds."""
+    thresholds = {"l0": 12.0, "l2": 1.5, "linf": 0.3}
+    return DatasetIdentity(data_hash, {"name": "mnist"}, (1, 28, 28), 10, (), thresholds)
+
+
 def open_match(store, defense=defense(), attack=attack(), budget=None, **conditions):  # noqa: B008 (frozen)
     """Id of a match, all that it refers to stored too and current."""
-    tournament_id = store.register_tournament(MNIST | {"seed": 0} | conditions)
+    conditions = MNIST | {"seed": 0} | conditions
+    tournament_id = store.register_tournament(conditions, dataset(conditions["data_hash"]))
     defense_id, attack_id = store.register_defense(defense), store.register_attack(attack)
     store.make_current(defense_id, tournament_id)
     return store.register_match(tournament_id, defense_id, attack_id, attack.norm, budget)

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from stores import dataset
 
 import arena
 from arena.data import data_hash
@@ -28,7 +29,7 @@ def folder(tmp_path_factory, mnist):
     x, y = (part[:4] for part in mnist)
     with closing(open_store(str(folder / "arena.db"))) as store:
         conditions = {"dataset": "mnist", "split": "test", "data_hash": data_hash("mnist", "test")}
-        tournament = store.register_tournament(conditions)
+        tournament = store.register_tournament(conditions, dataset(conditions["data_hash"]))
         for defense in (arena.load_defense("cnn"), arena.load_defense("binary-cnn")):
             for attack in (arena.load_attack("deepfool-l2"), arena.load_attack("fgsm")):
                 ids = store.register_defense(defense.identity), store.register_attack(attack.identity)

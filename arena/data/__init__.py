@@ -89,12 +89,13 @@ def data_hash(name: str = "mnist", split: str = "test") -> str:
     return dataset.identity(split)
 
 
-def load_played(dataset: str, split: str, expected: str) -> tuple[Tensor, Tensor]:
-    """What `load_data` gives, if it is what has the hash `expected`, as a store keeps it.
+def load_played(description: Mapping[str, Any], split: str, expected: str) -> tuple[Tensor, Tensor]:
+    """What the data set that a store describes gives, if it is what has the hash `expected`.
 
     Raises:
-        UserError: it is not, or as `load_data`.
+        UserError: it is not, or as `load_split`.
     """
-    if data_hash(dataset, split) != expected:
-        raise UserError(f"the data set {dataset}, {split}, of this installation is not the one that was played")
-    return load_data(dataset, split)
+    dataset = open_dataset(description)
+    if dataset.identity(split) != expected:
+        raise UserError(f"the data set {dataset.name}, {split}, of this installation is not the one that was played")
+    return load_split(dataset, split)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from arena.data import load_data
+from arena.data import load_played
 from arena.errors import PluginError
 from arena.evaluation.referee import fragile
 from arena.geometry.distances import distance
@@ -28,7 +28,8 @@ def verify(defense: Defense, rows: Sequence[Evidence], bounds: Mapping[tuple[int
     defense: the one that was played; bounds: of the distances, by sample and norm. Raises UserError for a data set that
     cannot be had.
     """
-    x, y = load_data(rows[0].conditions["dataset"], rows[0].conditions["split"])
+    played = rows[0].conditions
+    x, y = load_played(played["description"], played["split"], played["data_hash"])
     samples = [row.sample for row in rows]
     clean, labels = x[samples], y[samples]
     images = torch.stack(

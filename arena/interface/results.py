@@ -60,6 +60,19 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class DatasetIdentity:
+    """What the store keeps of a data set: the SHA-256 of its content, the `description` that opens it again, and what
+    is true of it; `thresholds` are the perturbation sizes at which accuracies are read, by norm."""
+
+    data_hash: str
+    description: dict[str, Any]
+    shape: tuple[int, ...]
+    classes: int
+    class_names: tuple[str, ...] = ()
+    thresholds: dict[Norm, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """What the store keeps of a plugin; `norm` and `access` are an attack's."""
 
@@ -97,8 +110,8 @@ class Distal:
 class Evidence:
     """A row that counts against a defense, with all that is needed to check it again.
 
-    `conditions` are those of its tournament; `adversarial` is float32 [1, 28, 28], or None where the clean image
-    itself is misclassified.
+    `conditions` are those of its tournament, with the `description` that opens its data set; `adversarial` is float32
+    [C, H, W], or None where the clean image itself is misclassified.
     """
 
     match_id: int

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from arena.reporting.published import BLANK, Cell, table1
+from arena.reporting.published import BLANK, DATASET, Cell, table1
 from arena.reporting.text import (
     LATEX,
     MARKDOWN,
@@ -55,7 +55,7 @@ class Column(NamedTuple):
 
 
 def _published(row: LeaderboardRow) -> Cell:
-    return table1().get((row.norm, row.attack, row.defense), BLANK)
+    return table1().get((row.norm, row.attack, row.defense), BLANK) if row.dataset == DATASET else BLANK
 
 
 def _after(queries: int) -> Column:
@@ -103,6 +103,7 @@ COLUMNS = (
     *(_after(queries) for queries in (10, 100, 1000, 10_000)),
     Column("curve", None, lambda row: row.curve, view="detail"),
     Column("fingerprint", None, lambda row: row.fingerprint),
+    Column("dataset", None, lambda row: row.dataset),
 )
 
 
@@ -153,9 +154,11 @@ def _table(rows: Sequence[LeaderboardRow], console: Console) -> str:
     if not rows:
         return "no results"
     lines_only = all(row.attack == ALL for row in rows)
-    columns, style = for_people(rows), style_of(console)
+    style = style_of(console)
     tables: list[RenderableType] = []
-    for _, block in groupby(rows, key=lambda row: row.norm):
+    for _, of_norm in groupby(rows, key=lambda row: row.norm):
+        block = list(of_norm)
+        columns = for_people(block)
         table = empty_table("defense" if lines_only else "attack", _headings(columns))
         for defense, members in groupby(block, key=lambda row: row.defense):
             if not lines_only:

@@ -17,7 +17,7 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from arena.geometry.norms import SPECS, Norm
-from arena.reporting.published import BLANK, DEFENSES, clean_accuracies, table1, table1_rows
+from arena.reporting.published import BLANK, DATASET, DEFENSES, clean_accuracies, table1, table1_rows
 from arena.reporting.text import (
     LATEX,
     MARKDOWN,
@@ -70,8 +70,9 @@ class Entry:
 def entries(store: Store) -> list[Entry]:
     """The cells row by row, in the paper's order: clean, then the norms' attacks, each with its "All" rows last."""
     of_paper = {row.attack for row in table1_rows()}
-    everything = [row for row in store.leaderboard() if row.defense in DEFENSES]
-    cells = {(row.norm, row.attack, row.defense): row for row in store.leaderboard(attacks=of_paper)}
+    everything = [row for row in store.leaderboard() if row.defense in DEFENSES and row.dataset == DATASET]
+    of_attacks = store.leaderboard(attacks=of_paper) if everything else []
+    cells = {(row.norm, row.attack, row.defense): row for row in of_attacks}
     cells |= {(row.norm, EVERYTHING, row.defense): row for row in everything if row.attack == ALL}
     own = {row.norm for row in everything if row.attack not in of_paper}  # ALL is among the paper's
     found = [_clean(defense, [row for row in everything if row.defense == defense]) for defense in DEFENSES]

@@ -18,8 +18,8 @@ from sqlalchemy import Connection, Table, and_, func, select, update
 
 from arena.errors import UserError
 from arena.geometry.norms import Norm
-from arena.interface.results import Identity
-from arena.store import schema
+from arena.interface.results import DatasetIdentity, Identity
+from arena.store import datasets, schema
 from arena.store.engine import insert_new, lock
 
 _LARGEST_BUDGET = 2**63 - 1  # what a database's integers hold
@@ -32,8 +32,12 @@ def find(connection: Connection, table: Table, key: Key) -> int | None:
     return connection.scalar(select(table.c.id).where(and_(*(table.c[name] == value for name, value in key.items()))))
 
 
-def register_tournament(connection: Connection, conditions: Mapping[str, Any]) -> int:
-    """The tournament of these conditions, found or new; this environment is recorded with it."""
+def register_tournament(
+    connection: Connection, conditions: Mapping[str, Any], dataset: DatasetIdentity | None = None
+) -> int:
+    """The tournament of these conditions, found or new; this environment and what is true of its data are kept too."""
+    if dataset is not None:
+        datasets.register(connection, dataset)
     data = {name: conditions[name] for name in ("dataset", "split", "data_hash")}
     values = {**data, "conditions": as_json(conditions), "environments": "[]", "last_used": 0}
     identifier = _register(connection, schema.tournament, tournament_key(conditions), values)

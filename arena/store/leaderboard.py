@@ -22,7 +22,7 @@ from sqlalchemy import ColumnElement, Connection, Select, case, func, select
 from arena.errors import UserError
 from arena.geometry.norms import NORMS, Norm
 from arena.interface.results import Status
-from arena.store import ranking, schema
+from arena.store import datasets, ranking, schema
 from arena.store.views import current_match, lower_bound
 
 By = Literal["match", "defense", "attack"]
@@ -91,6 +91,7 @@ class LeaderboardRow:
     bracket: Bracket | None = None
     rank: Rank | None = None
     curve: list[tuple[int, float]] | None = None
+    dataset: str = ""
 
 
 def rows(
@@ -107,14 +108,15 @@ def rows(
     by="match": every attack, strongest first, then "all", for each norm and defense. by="defense": only "all", most
     robust first. by="attack": the attacks against each defense ranked by their optimality, without "all".
     cross_norm: every adversarial counts in all three norms, whatever its attack minimised.
-    thresholds: epsilon by norm, in place of the table `threshold`. attacks: count these only.
+    thresholds: epsilon by norm, in place of the data set's. attacks: count these only.
     curves: also distance against queries, of each attack in its own norm, so not with `cross_norm`.
     Raises UserError for an unknown norm or `by`.
     """
     for value, known in ((norm, (None, *NORMS)), (by, get_args(By))):
         if value not in known:
             raise UserError(f"leaderboard: unknown {value!r}: choose one of {', '.join(filter(None, known))}")
-    epsilons = {**dict(_pairs(connection, select(schema.threshold))), **(thresholds or {})}
+    epsilons: dict[Any, float] = {**datasets.thresholds(connection, datasets.latest_hash()), **(thresholds or {})}
+    played = connection.scalar(select(schema.tournament.c.dataset).order_by(schema.tournament.c.last_used.desc()))
     bounds = _lower_bounds(connection)
     board = []
     for (defense, norm_of_row), by_attack in _evidence(connection, norm, cross_norm, attacks).items():
@@ -136,6 +138,7 @@ def rows(
                 unstable=int((found.distances == _UNSTABLE).sum()),
                 bracket=_bracket(found, bounded),
                 rank=ranks.get(attack),
+                dataset=played or "",
                 curve=ranking.curve(connection, found.matches) if curves and not cross_norm and attack != ALL else None,
             )
             for attack, found in [*merged.items(), (ALL, best)]
@@ -265,9 +268,9 @@ def _bracket(found: _Distances, bounds: Mapping[int, float]) -> Bracket | None:
 
 def _lower_bounds(connection: Connection) -> dict[tuple[int, str], dict[int, float]]:
     """The bounds of each defense and norm, by sample, on the data that was last used."""
-    bound, latest = lower_bound.c, schema.tournament.c
-    data = select(latest.data_hash).order_by(latest.last_used.desc()).limit(1).scalar_subquery()
-    query = select(bound.defense_id, bound.norm, bound.sample, bound.value).where(bound.data_hash == data)
+    bound = lower_bound.c
+    of_data = bound.data_hash == datasets.latest_hash()
+    query = select(bound.defense_id, bound.norm, bound.sample, bound.value).where(of_data)
     bounds: dict[tuple[int, str], dict[int, float]] = defaultdict(dict)
     for defense_id, norm, sample, value in connection.execute(query):
         bounds[defense_id, norm][sample] = value

@@ -24,7 +24,7 @@ from sqlalchemy.schema import CreateTable
 
 from arena.errors import UserError
 from arena.store.engine import NOTHING_PLAYED, database_name, is_immutable, lock, reading, upgrading, use_wal
-from arena.store.schema import THRESHOLDS, attack, bound, distal, match, metadata, result, schema_version, threshold
+from arena.store.schema import attack, bound, dataset, distal, match, metadata, result, schema_version, threshold
 from arena.store.views import VIEWS
 
 
@@ -58,8 +58,22 @@ def _l1(connection: Connection) -> None:
         renew(connection, table)
 
 
+def _thresholds_of_data(connection: Connection) -> None:
+    """Version 7: thresholds belong to the data that they are of; those that held for all hold for what was played."""
+    epsilons = connection.execute(text("SELECT norm, epsilon FROM threshold")).all()
+    hashes = connection.scalars(text("SELECT DISTINCT data_hash FROM tournament")).all()
+    connection.exec_driver_sql("DROP TABLE threshold")
+    metadata.create_all(connection, [dataset, threshold])
+    rows = [{"data_hash": played, "norm": norm, "epsilon": epsilon} for played in hashes for norm, epsilon in epsilons]
+    if rows:
+        connection.execute(insert(threshold), rows)
+
+
 # MIGRATIONS[n - 1] takes the tables of version n to version n + 1. A step is never edited once released.
-MIGRATIONS: list[Callable[[Connection], None]] = [_bounds_of_data_and_distals, _bounds_anew, _access, _unstable, _l1]
+MIGRATIONS: list[Callable[[Connection], None]] = [
+    *(_bounds_of_data_and_distals, _bounds_anew, _access),
+    *(_unstable, _l1, _thresholds_of_data),
+]
 
 
 def renew(connection: Connection, table: Table) -> None:
@@ -151,7 +165,6 @@ def _upgrade(connection: Connection, version: int) -> None:
     if version == 0:
         metadata.create_all(connection)
         connection.execute(insert(schema_version).values(version=current_version()))
-        connection.execute(insert(threshold), [{"norm": n, "epsilon": epsilon} for n, epsilon in THRESHOLDS.items()])
     else:
         for step in MIGRATIONS[version - 1 :]:
             step(connection)

@@ -30,9 +30,6 @@ from arena.interface.results import Status
 
 _ALWAYS_MEASURED = [spec.name for spec in SPECS.values() if spec.since == 1]
 
-# Table 1, caption: the perturbation size at which the accuracy is read. A norm may have none.
-THRESHOLDS = {"l0": 12.0, "l2": 1.5, "linf": 0.3}
-
 WITHIN = 1 + 1e-6  # a distance up to epsilon * WITHIN is within epsilon: float32(0.3) is more than 0.3
 
 LARGEST = "1.7976931348623157e308"  # the largest double: no infinity can be written in both dialects
@@ -48,9 +45,21 @@ metadata = MetaData()
 
 schema_version = Table("schema_version", metadata, Column("version", Integer, nullable=False))
 
+dataset = Table(
+    "dataset",
+    metadata,
+    Column("data_hash", Text, primary_key=True),  # as in tournament
+    Column("description", Text, nullable=False),  # JSON: what opens it again
+    Column("shape", Text, nullable=False),  # JSON: [C, H, W]
+    Column("classes", Integer, nullable=False),
+    Column("class_names", Text, nullable=False),  # JSON
+)
+
+# The perturbation size at which the accuracy is read.
 threshold = Table(
     "threshold",
     metadata,
+    Column("data_hash", Text, primary_key=True),
     Column("norm", Text, primary_key=True),
     Column("epsilon", Double, nullable=False),
 )

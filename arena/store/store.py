@@ -25,8 +25,8 @@ from sqlalchemy import (
 
 from arena.errors import UserError
 from arena.geometry.norms import Norm
-from arena.interface.results import Evidence, Identity, Record, Status
-from arena.store import identities, leaderboard, schema
+from arena.interface.results import DatasetIdentity, Evidence, Identity, Record, Status
+from arena.store import datasets, identities, leaderboard, schema
 from arena.store.blobs import pack, unpack
 from arena.store.engine import database_name, insert_new, open_engine, reading, storable, writing
 from arena.store.identities import as_json
@@ -62,6 +62,7 @@ class MatchKey:
     defense: Identity
     attack: Identity
     budget: int | None = None
+    dataset: DatasetIdentity | None = None  # what is true of the data: it is no condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +135,15 @@ class Store:
             of_match = identities.match_key(tournament_id, defense_id, attack_id, key.budget)
             return identities.find(connection, schema.match, of_match)
 
-    def register_tournament(self, conditions: Mapping[str, Any]) -> int:
+    def register_tournament(self, conditions: Mapping[str, Any], dataset: DatasetIdentity | None = None) -> int:
         """The tournament of these conditions, found or new. It counts for nothing until it is made current.
 
         conditions: everything that decides the rows, JSON; `dataset`, `split` and `data_hash` among them. Tournaments
-        that agree on those three are counted together. The versions of the environment are recorded beside.
+        that agree on those three are counted together. The versions of the environment are recorded beside, and so is
+        the data set, whose thresholds leaderboards read.
         """
         with self.writing() as connection:
-            return identities.register_tournament(connection, conditions)
+            return identities.register_tournament(connection, conditions, dataset)
 
     def register_defense(self, identity: Identity) -> int:
         """The defense of this fingerprint, found or new. It counts for nothing until it is made current."""
@@ -177,7 +179,7 @@ class Store:
             for unit in units:
                 of = unit.match
                 assert of.attack.norm is not None  # it is an attack's identity
-                tournament_id = identities.register_tournament(connection, of.conditions)
+                tournament_id = identities.register_tournament(connection, of.conditions, of.dataset)
                 defense_id = identities.register_defense(connection, of.defense)
                 attack_id = identities.register_attack(connection, of.attack)
                 match_id = identities.register_match(
@@ -286,6 +288,8 @@ class Store:
         with reading(self._engine) as connection:
             for match in connection.execute(matches).all():
                 conditions, defense = json.loads(match.conditions), _defense(connection, match.defense_id)
+                of_data = conditions["dataset"], conditions["data_hash"]
+                conditions["description"] = datasets.description(connection, *of_data)
                 shared = (match.id, conditions, defense, match.attack, match.norm)
                 query = kept.where(result.match_id == match.id).order_by(result.sample)
                 for row in connection.execute(query, execution_options={"yield_per": 1000}).mappings():

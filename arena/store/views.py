@@ -16,7 +16,8 @@ VIEWS = {
     # registered. Attacks of all settings, seeds and budgets count, for an adversarial is an adversarial however it was
     # found.
     "current_match": """
-        SELECT m.id, m.tournament_id, m.norm, m.budget, a.name AS attack, d.name AS defense, d.id AS defense_id
+        SELECT m.id, m.tournament_id, m.norm, m.budget, a.name AS attack, d.name AS defense, d.id AS defense_id,
+            t.data_hash
         FROM match m
         JOIN attack a ON a.id = m.attack_id
         JOIN defense d ON d.id = m.defense_id
@@ -60,7 +61,7 @@ VIEWS = {
                 MIN(m.id) OVER (PARTITION BY m.defense_id, m.norm) AS all_group,
                 MIN(m.id) OVER (PARTITION BY m.defense_id, m.norm, m.attack) AS attack_group
             FROM current_match m
-            LEFT JOIN threshold t ON t.norm = m.norm
+            LEFT JOIN threshold t ON t.norm = m.norm AND t.data_hash = m.data_hash
         ), bounded AS (
             SELECT defense_id, norm, sample, value
             FROM lower_bound

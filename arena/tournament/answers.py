@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import numpy as np
 
 from arena.geometry.norms import NORMS, Norm
-from arena.interface.results import Distal, Identity, Record, Status, Verification
+from arena.interface.results import DatasetIdentity, Distal, Identity, Record, Status, Verification
 from arena.tournament.jobs import BoundJob, DistalJob, IdentifyJob, MatchJob, VerifyJob
 
 T = TypeVar("T")
@@ -29,16 +29,21 @@ class Roster:
     """Who can take part in what is planned.
 
     `defenses` and `attacks`: package by name, in order of play; `pairs`: (defense, attack) where the attack applies;
-    `with_prototypes`: defenses that have bounds; `data_hash` and `labels` of the data set where it is needed.
+    `with_prototypes`: defenses that have bounds; `dataset` and the `labels` of its samples where they are needed.
     """
 
     defenses: dict[str, str]
     attacks: dict[str, str]
     pairs: frozenset[tuple[str, str]]
     with_prototypes: frozenset[str]
-    data_hash: str
+    dataset: DatasetIdentity | None
     labels: tuple[int, ...]
     problems: tuple[str, ...]
+
+    @property
+    def data_hash(self) -> str:
+        assert self.dataset is not None  # distals alone need none
+        return self.dataset.data_hash
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ def plain(row: Any) -> dict[str, Any]:
             values[name] = value.item()
         elif isinstance(value, Status):
             values[name] = str(value)
-        elif isinstance(value, Identity):
+        elif isinstance(value, Identity | DatasetIdentity):
             values[name] = plain(value)
         elif isinstance(value, frozenset):
             values[name] = [list(one) if isinstance(one, tuple) else one for one in sorted(value)]
@@ -157,8 +162,8 @@ def _checked(hint: Any, value: Any, name: str) -> Any:
         return value
     if hint is np.ndarray:
         return _image(value)
-    if hint is Identity:
-        return _row(Identity, value)
+    if hint in (Identity, DatasetIdentity):
+        return _row(hint, value)
     if hint is Status and isinstance(value, str) and value in list(Status):
         return Status(value)
     if hint is float and type(value) is float and not math.isnan(value):

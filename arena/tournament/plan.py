@@ -67,7 +67,8 @@ def plan_matches(config: Config, store: Store, contestants: Contestants) -> Plan
     for defense in identities(contestants.defenses).values():
         for attack in identities(contestants.attacks).values():
             if (defense.name, attack.name) in roster.pairs:
-                key = MatchKey(conditions, defense, attack, config.for_match(defense.name, attack.name).budget)
+                budget = config.for_match(defense.name, attack.name).budget
+                key = MatchKey(conditions, defense, attack, budget, roster.dataset)
                 match_id = store.find_match(key)
                 done = store.settled(match_id) if match_id is not None else set()
                 lacking, present = _match_jobs(config, key, done)

@@ -33,7 +33,8 @@ def play(plan: Plan, executor: Executor) -> Iterator[Played]:
             running[executor.submit(job)] = job
         if not running:
             return
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
+        done = wait(running, return_when=FIRST_COMPLETED).done
+        for future in [one for one in running if one in done]:  # in order of play
             yield _commit(plan, running.pop(future), future.result())
 
 

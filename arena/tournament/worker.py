@@ -21,7 +21,7 @@ from arena.interface.dataset import Dataset
 from arena.interface.devices import resolve_device
 from arena.interface.prototypes import HasPrototypes
 from arena.interface.registry import Kind, load_attack, load_defense, registry
-from arena.interface.results import Verification
+from arena.interface.results import DatasetIdentity, Verification
 from arena.interface.source import code_digest
 from arena.tournament.answers import Identified, Roster, plain
 from arena.tournament.config import Config
@@ -101,7 +101,7 @@ def _roster(job: RosterJob) -> Roster:
             if attacks[attack].cls.applies_to(defenses[defense].cls)
         ),
         with_prototypes=frozenset(name for name, plugin in defenses.items() if issubclass(plugin.cls, HasPrototypes)),
-        data_hash=_dataset().identity(tournament.split) if job.purpose != "distal" else "",
+        dataset=_dataset_identity() if job.purpose != "distal" else None,
         labels=tuple(labels),
         problems=tuple(f"{problem.package}: {problem.reason}" for problem in found.problems),
     )
@@ -207,6 +207,18 @@ def _stored(name: str, fingerprint: str, settings: str) -> Defense:
 @cache
 def _dataset() -> Dataset:
     return data.find_dataset(_config.tournament.dataset, _config.dataset)
+
+
+def _dataset_identity() -> DatasetIdentity:
+    dataset = _dataset()
+    return DatasetIdentity(
+        data_hash=dataset.identity(_config.tournament.split),
+        description=dataset.description,
+        shape=tuple(dataset.shape),
+        classes=dataset.classes,
+        class_names=tuple(dataset.class_names),
+        thresholds=dict(dataset.thresholds),
+    )
 
 
 @cache

@@ -312,6 +312,7 @@ def test_version_5_keeps_every_row(file):
         open_store(str(file), create=False).close()
         after = rows(connection)
     assert {(row.pop("masked"), row.pop("l1")) for row in after["result"]} == {(None, None)}  # what no row before had
+    assert {row.pop("data_hash") for row in after["threshold"]} == {after["tournament"][0]["data_hash"]}
     assert after == before
     assert len(before["result"]) == 3
 

@@ -249,7 +249,7 @@ def test_the_tables_refuse_what_has_no_meaning(kept, file, statement):
         sql_of_file(file, statement)
 
 
-def test_evidence_comes_with_all_that_verification_access(store):
+def test_evidence_comes_with_all_that_verification_needs(store):
     old, new = defense(weights="old"), defense(weights="new")
     for identity in (old, new):
         store.append(open_match(store, defense=identity), [record(4, distance=0.5, linf=0.1), record(5, "not_found")])
@@ -258,7 +258,11 @@ def test_evidence_comes_with_all_that_verification_access(store):
     assert [kept.defense for kept in stored] == [old, old, new, new]
     assert [kept.sample for kept in stored] == [4, 6, 4, 6] and stored[1].adversarial is None
     kept = stored[0]
-    assert (kept.conditions, kept.attack, kept.norm) == (MNIST | {"seed": 0}, "boundary", "l2")
+    assert (kept.conditions, kept.attack, kept.norm) == (
+        MNIST | {"seed": 0, "description": {"name": "mnist"}},
+        "boundary",
+        "l2",
+    )
     assert (kept.sample, kept.label, kept.adversarial_label, kept.status) == (4, 1, 3, "found")
     assert (kept.distance, kept.l2, kept.linf) == (0.5, 0.5, 0.1)
     assert np.array_equal(kept.adversarial, image(4))

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 from rich.console import Console
-from stores import attack, defense, record
+from stores import attack, dataset, defense, record
 
 from arena.cli import progress
 from arena.errors import PluginError
@@ -62,7 +62,7 @@ def contestants(weights="a"):
         attacks={"boundary": attack().package},
         pairs=frozenset({("cnn", "boundary")}),
         with_prototypes=frozenset(),
-        data_hash="5eed",
+        dataset=dataset(),
         labels=LABELS,
         problems=(),
     )

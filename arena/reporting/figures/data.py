@@ -17,8 +17,8 @@ from arena.geometry.norms import Norm
 from arena.interface.results import Distal, Status
 from arena.reporting.curves import median_progress
 from arena.store import bounds as bound_rows
+from arena.store import datasets, schema
 from arena.store import distals as distal_rows
-from arena.store import schema
 from arena.store.store import stored_image
 from arena.store.views import best_result, current_match
 
@@ -75,7 +75,7 @@ class FigureData:
         if found is None or not self.closest:
             raise UserError(f"nothing to draw: {NOTHING}")
         self._dataset, self._split, self._hash = found
-        self.epsilons: dict[Norm, float] = dict(map(tuple, connection.execute(select(schema.threshold))))
+        self.epsilons: dict[Norm, float] = datasets.thresholds(connection, self._hash)
         self.defenses = sorted({defense for defense, _ in self.closest})
 
     def of_norm(self, norm: Norm) -> dict[str, Closest]:
@@ -96,7 +96,8 @@ class FigureData:
     def clean(self) -> np.ndarray | str:
         """The images that were attacked, float32 [N, 1, 28, 28] in [0, 1], or why they cannot be had."""
         try:
-            return load_played(self._dataset, self._split, self._hash)[0].numpy()
+            described = datasets.description(self._connection, self._dataset, self._hash)
+            return load_played(described, self._split, self._hash)[0].numpy()
         except UserError as failure:
             return str(failure)
 

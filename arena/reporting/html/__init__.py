@@ -20,7 +20,7 @@ from arena.reporting.html.gallery import read_gallery
 from arena.reporting.html.page import render
 from arena.reporting.published import DEFENSES
 from arena.store import bounds as bound_rows
-from arena.store import leaderboard
+from arena.store import datasets, leaderboard
 from arena.store.engine import NOTHING_PLAYED
 from arena.store.leaderboard import ALL, LeaderboardRow
 from arena.store.store import Store
@@ -54,7 +54,8 @@ def write_report(store: Store, out: Path) -> int:
         boards = _boards(by_defense, by_match)
         ascents = read_ascents(connection)
         try:
-            clean = load_played(*(facts.data[key] for key in ("dataset", "split", "data_hash")))[0].numpy()
+            described = datasets.description(connection, facts.data["dataset"], facts.data["data_hash"])
+            clean = load_played(described, facts.data["split"], facts.data["data_hash"])[0].numpy()
         except UserError as failure:
             gallery, no_gallery = None, str(failure)
         else:

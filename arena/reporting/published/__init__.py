@@ -31,6 +31,8 @@ class Row(NamedTuple):
     name: str
 
 
+DATASET = "mnist"  # what the paper's numbers are of
+
 # The columns in the paper's order.
 DEFENSES = {
     "cnn": "CNN",

@@ -42,7 +42,10 @@ def main(role: str, control: int, coordinator: int) -> None:
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, lambda *_: None)  # the loop hears of it through `woken`
     with socket.socket(fileno=control) as requests, woken, wake:
-        _Server(requests, woken, wake).run()
+        try:
+            _Server(requests, woken, wake).run()
+        finally:
+            signal.set_wakeup_fd(-1)  # a worker may end after `wake` is closed
 
 
 class _Server:
