@@ -17,7 +17,6 @@ from arena.target.logits import evaluate
 from arena.target.query_log import QueryLog
 from arena.target.target import Target
 
-IMAGE_SHAPE = (1, 28, 28)
 CONFIDENCE = 0.9  # section 7: p(y | x) >= 0.9
 # The paper gives no settings. With these, from seed 0, all classes of all shipped defenses are reached.
 STEPS = 200
@@ -27,9 +26,9 @@ DIFFERENCE = 0.01  # of an estimated gradient
 DIFFERENCE_ACROSS = 0.6  # the same for a defense that binarises: a pixel of any value crosses the threshold
 
 
-def count_classes(defense: Defense) -> int:
-    """How many classes the defense tells apart."""
-    return evaluate(defense, torch.zeros(1, *IMAGE_SHAPE, device=defense.device)).shape[1]
+def count_classes(defense: Defense, shape: Sequence[int]) -> int:
+    """How many classes the defense tells apart in images of this shape, [C, H, W]."""
+    return evaluate(defense, torch.zeros(1, *shape, device=defense.device)).shape[1]
 
 
 def gradient_source(defense: Defense, estimated: bool) -> str:
@@ -49,6 +48,7 @@ def gradient_source(defense: Defense, estimated: bool) -> str:
 def ascend(
     defense: Defense,
     labels: Sequence[int],
+    shape: Sequence[int],
     *,
     estimated: bool = False,
     steps: int = STEPS,
@@ -66,7 +66,7 @@ def ascend(
     Raises UserError as `gradient_source` does.
     """
     gradient = gradient_source(defense, estimated)
-    noise = torch.rand(max(labels, default=0) + 1, *IMAGE_SHAPE, generator=torch.Generator().manual_seed(seed))
+    noise = torch.rand(max(labels, default=0) + 1, *shape, generator=torch.Generator().manual_seed(seed))
     y = torch.tensor(labels, dtype=torch.long)
     x, y = noise[y].to(defense.device), y.to(defense.device)
     query_log = QueryLog(x, y, "l2")
@@ -116,7 +116,7 @@ def _climb(
     step_size: float,
     shorter: float,
 ) -> Iterator[tuple[int, int]]:
-    """Moves the images x [B, 1, 28, 28] in place; yields a row, and the steps that it made, as it ends."""
+    """Moves the images x [B, C, H, W] in place; yields a row, and the steps that it made, as it ends."""
     rows = torch.arange(len(y), device=y.device)
     length = torch.full_like(x[:, :1, :1, :1], step_size)
     before = length.new_full((len(y),), -torch.inf, dtype=torch.float64)

@@ -118,7 +118,7 @@ def _identify(job: IdentifyJob) -> Identified:
             gradient = distal.gradient_source(defense, job.estimated)
         except UserError as failure:
             return Identified(defense.identity, unfit=str(failure))
-        return Identified(defense.identity, gradient=gradient, classes=distal.count_classes(defense))
+        return Identified(defense.identity, gradient=gradient, classes=distal.count_classes(defense, _dataset().shape))
     identity = defense.identity  # before it is asked anything, which may change one that is broken
     x, y = _samples()
     remarks = preflight(defense, x, y[: _config.samples_of(job.name)])
@@ -151,7 +151,9 @@ def _bound(job: BoundJob) -> list[float]:
 def _ascend(job: DistalJob) -> dict[str, Any]:
     defense = _planned_defense(job.defense, job.defense_fingerprint)
     estimated = job.gradient == "estimated"
-    (ended,) = distal.ascend(defense, [job.target], estimated=estimated, steps=job.steps, seed=job.seed)
+    (ended,) = distal.ascend(
+        defense, [job.target], _dataset().shape, estimated=estimated, steps=job.steps, seed=job.seed
+    )
     return plain(ended)
 
 

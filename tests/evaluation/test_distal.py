@@ -26,6 +26,8 @@ from arena.testing.prototypes import ExactLinearDefense
 
 MILD = Calibration(alpha=1.0, eta=0.5)
 
+SHAPE = (1, 28, 28)
+
 
 def calibrated(cls=LinearDefense, calibration=MILD, **settings):
     defense = cls(classes=3, **settings)
@@ -65,7 +67,7 @@ def test_the_log_odds_cross_their_limit_where_the_confidence_does(scores, alpha,
 @pytest.mark.parametrize("estimated", [False, True])
 def test_every_class_of_a_linear_defense_is_reached(cls, estimated):
     defense = calibrated(cls)
-    ended = {one.label: one for one in ascend(defense, range(3), estimated=estimated)}
+    ended = {one.label: one for one in ascend(defense, range(3), SHAPE, estimated=estimated)}
     assert ended.keys() == {0, 1, 2}
     for label, one in ended.items():
         image = torch.from_numpy(one.image)
@@ -81,7 +83,7 @@ def test_a_step_gains_what_the_slope_allows_and_no_more():
     defense = LinearDefense(classes=2)
     defense.calibration = Calibration(alpha=0.2, eta=0.0)
     slope = float(0.2 * (defense.matrix[0] - defense.matrix[1]).norm())
-    for one in ascend(defense, range(2), step_size=0.05, steps=500):
+    for one in ascend(defense, range(2), SHAPE, step_size=0.05, steps=500):
         noise = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))[one.label]
         start = log_odds(defense.scores(noise[None]), torch.tensor([one.label]), defense.calibration)
         least = max(0, math.ceil((math.log(9) - float(start)) / (0.05 * slope)))
@@ -93,7 +95,7 @@ def test_far_from_the_data_the_confidence_is_flat_and_the_ascent_goes_on():
     noise = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0), requires_grad=True)
     sure = defense.confidence(noise)
     assert torch.equal(sure, torch.full((3, 3), 1 / 3))
-    found = list(ascend(defense, range(3)))
+    found = list(ascend(defense, range(3), SHAPE))
     assert [one.status for one in found] == [Status.FOUND] * 3
     for one in found:  # it went to where the class is
         assert np.linalg.norm(one.image.ravel() - Far.images[one.label].numpy()) < 1
@@ -101,10 +103,10 @@ def test_far_from_the_data_the_confidence_is_flat_and_the_ascent_goes_on():
 
 def test_classes_end_as_they_would_alone_whatever_the_batch():
     defense = calibrated()
-    together = {one.label: one for one in ascend(defense, range(3), seed=4)}
-    (alone,) = ascend(defense, [2], seed=4)
+    together = {one.label: one for one in ascend(defense, range(3), SHAPE, seed=4)}
+    (alone,) = ascend(defense, [2], SHAPE, seed=4)
     assert np.allclose(alone.image, together[2].image, atol=1e-5) and alone.steps == together[2].steps
-    (other,) = ascend(defense, [2], seed=5)
+    (other,) = ascend(defense, [2], SHAPE, seed=5)
     assert not np.allclose(alone.image, other.image, atol=0.1)
 
 
@@ -117,7 +119,7 @@ def test_every_query_is_counted(estimated):
             asked["images"] += len(x)
             return super().scores(x)
 
-    (one,) = ascend(calibrated(Counting), [1], estimated=estimated)
+    (one,) = ascend(calibrated(Counting), [1], SHAPE, estimated=estimated)
     assert one.steps > 0
     assert one.queries == asked["images"] == one.steps + 2 + (1568 * one.steps if estimated else 0)
     assert one.gradient_queries == (0 if estimated else one.steps)
@@ -126,21 +128,21 @@ def test_every_query_is_counted(estimated):
 def test_what_cannot_be_reached_ends_after_the_last_step():
     """eta so large that no image has evidence beside it."""
     defense = calibrated(calibration=Calibration(alpha=1.0, eta=1e30))
-    (one,) = ascend(defense, [0], steps=7)
+    (one,) = ascend(defense, [0], SHAPE, steps=7)
     assert (one.status, one.steps) == (Status.NOT_FOUND, 7)
     assert one.confidence == pytest.approx(1 / 3)
 
 
 def test_a_defense_without_confidence_or_gradient_is_refused_by_name():
     with pytest.raises(UserError, match="linear has no calibrated confidence"):
-        next(ascend(LinearDefense(), [0]))
+        next(ascend(LinearDefense(), [0], SHAPE))
 
     class Opaque(LinearDefense):
         gradient = "none"
 
     with pytest.raises(UserError, match="no gradient of its own: use --gradient estimated"):
-        next(ascend(calibrated(Opaque), [0]))
-    assert next(ascend(calibrated(Opaque), [0], estimated=True)).status == Status.FOUND
+        next(ascend(calibrated(Opaque), [0], SHAPE))
+    assert next(ascend(calibrated(Opaque), [0], SHAPE, estimated=True)).status == Status.FOUND
 
 
 def test_rows_come_back_as_they_were_and_a_longer_ascent_replaces_a_shorter(tmp_path):

@@ -42,7 +42,7 @@ class Closest:
 
 @dataclass(frozen=True, slots=True)
 class Adversarial:
-    """A stored adversarial, float32 [1, 28, 28], and the class that the defense takes it for."""
+    """A stored adversarial, float32 [C, H, W], and the class that the defense takes it for."""
 
     image: np.ndarray
     label: int
@@ -94,7 +94,7 @@ class FigureData:
 
     @cached_property
     def clean(self) -> np.ndarray | str:
-        """The images that were attacked, float32 [N, 1, 28, 28] in [0, 1], or why they cannot be had."""
+        """The images that were attacked, float32 [N, C, H, W] in [0, 1], or why they cannot be had."""
         try:
             described = datasets.description(self._connection, self._dataset, self._hash)
             return load_played(described, self._split, self._hash)[0].numpy()

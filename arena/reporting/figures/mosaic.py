@@ -5,37 +5,33 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-SIDE = 28
-INCHES = 0.02  # of an image's pixel on paper: four dots
+SIDE = 32  # units that an image takes, along its longer side
+INCHES = 0.02  # of a unit on paper
 
 
 class Mosaic:
-    """A figure whose places are counted in pixels of its images, whole ones from the upper left.
+    """A figure whose places are counted in units from the upper left.
 
     Words may reach out of it: it is cropped around what it shows.
     """
 
     def __init__(self, width: int, height: int) -> None:
         self.figure = Figure(figsize=(INCHES * width, INCHES * height))
-        self._ax = self.figure.add_axes((0, 0, 1, 1), aspect="equal", xlim=(0, width), ylim=(height, 0))
+        self._limits = {"xlim": (0, width), "ylim": (height, 0), "aspect": "equal"}
+        self._ax = self.figure.add_axes((0, 0, 1, 1), **self._limits)
         self._ax.axis("off")
-        self._canvas = np.ma.array(np.zeros((height, width)), mask=True)
-        self._shown = self._ax.imshow(
-            self._canvas,
-            cmap=colormaps["gray"].with_extremes(bad="white"),
-            vmin=0,
-            vmax=1,
-            interpolation="none",
-            extent=(0, width, height, 0),
-        )
 
     def image(self, x: int, y: int, image: np.ndarray, heading: str = "", **style: Any) -> None:
-        """An image, float [1, 28, 28] in [0, 1], whose upper left corner is at x, y, with words above it."""
-        self._canvas[y : y + SIDE, x : x + SIDE] = image[0]
-        self._shown.set_data(self._canvas)
+        """An image, float [C, H, W] in [0, 1], in the place whose upper left corner is at x, y, with words above it; in
+        color where it has three channels, else the first of them."""
+        shown = image.transpose(1, 2, 0) if len(image) == 3 else image[0]
+        height, width = (SIDE * side / max(shown.shape[:2]) for side in shown.shape[:2])
+        left, top = x + (SIDE - width) / 2, y + (SIDE - height) / 2
+        extent = (left, left + width, top + height, top)
+        self._ax.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="none", extent=extent, aspect="auto")
+        self._ax.set(**self._limits)  # which imshow changed
         if heading:
             self.words(x + SIDE / 2, y - 1, heading, va="bottom", **style)
 

@@ -59,7 +59,9 @@ def write_report(store: Store, out: Path) -> int:
         except UserError as failure:
             gallery, no_gallery = None, str(failure)
         else:
-            gallery, no_gallery = read_gallery(connection, best, bounds, clean), ""
+            kept = datasets.read(connection, facts.data["data_hash"])
+            names = kept.class_names if kept else ()
+            gallery, no_gallery = read_gallery(connection, best, bounds, clean, names), ""
     charts = read_charts(best.distances, bound_values(bounds), {board.norm: board.epsilon for board in boards})
     cells = table1.entries(store)
     content = render(

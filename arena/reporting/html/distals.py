@@ -41,16 +41,17 @@ def read_ascents(connection: Connection) -> list[Ascents]:
     for defense, ended in distal_rows.read(connection).items():
         for gradient, group in groupby(ended, key=lambda row: row.gradient):
             rows = list(group)
-            ascents.append(Ascents(defense, gradient, rows, [_png(row.image[0]) for row in rows]))
+            ascents.append(Ascents(defense, gradient, rows, [_png(row.image) for row in rows]))
     return ascents
 
 
 def _png(image: np.ndarray) -> str:
-    """A data URL of an image, float [H, W] in [0, 1], as gray PNG."""
-    height, width = image.shape
-    pixels = np.round(image * 255).astype(np.uint8)
+    """A data URL of an image, float [C, H, W] in [0, 1], as PNG: in color where it has three channels, else gray."""
+    shown = image if len(image) == 3 else image[:1]
+    channels, height, width = shown.shape
+    pixels = np.round(shown * 255).astype(np.uint8).transpose(1, 2, 0).reshape(height, width * channels)
     lines = np.pad(pixels, ((0, 0), (1, 0)))  # each begins with the number of its filter: none
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2 if channels == 3 else 0, 0, 0, 0)
     parts = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes())), (b"IEND", b""))
     chunks = (struct.pack(">I", len(of)) + kind + of + struct.pack(">I", zlib.crc32(kind + of)) for kind, of in parts)
     return "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)).decode()

@@ -1,5 +1,5 @@
 // The gallery: buttons of a block of samples, and the chosen one with its adversarials. A block is unpacked when it is
-// first asked for (arena/report/gallery.py says how it is packed).
+// first asked for (gallery.py says how it is packed).
 
 document.addEventListener("DOMContentLoaded", () => {
   const data = document.getElementById("gallery-data");
@@ -7,8 +7,10 @@ document.addEventListener("DOMContentLoaded", () => {
 });
 
 function openGallery(index) {
-  const [height, width] = index.shape;
+  const [channels, height, width] = index.shape;
   const pixels = height * width;
+  const values = channels * pixels;
+  const called = (label) => index.classes[label] ?? label;
   const element = (id) => document.getElementById(id);
   const [blocks, defenses, grid] = ["block", "defense", "samples"].map(element);
   let samples = [];
@@ -23,13 +25,13 @@ function openGallery(index) {
     const unpacked = JSON.parse(new TextDecoder().decode(new Uint8Array(bytes, 4, length)));
     let offset = 4 + length;
     for (const sample of unpacked) {
-      sample.clean = new Uint8Array(bytes, offset, pixels);
-      offset += pixels;
+      sample.clean = new Uint8Array(bytes, offset, values);
+      offset += values;
       for (const row of sample.rows) {
         Object.assign(row, index.matches[row.match]);
         if (row.scale === undefined) continue;
-        row.difference = new Int8Array(bytes, offset, pixels);
-        offset += pixels;
+        row.difference = new Int8Array(bytes, offset, values);
+        offset += values;
       }
     }
     return unpacked;
@@ -43,7 +45,7 @@ function openGallery(index) {
     grid.replaceChildren(
       ...samples.map((sample, place) => {
         const button = make("button", { type: "button", tabIndex: -1, title: `sample ${sample.sample}` });
-        button.append(image(gray(sample.clean), `sample ${sample.sample}, a ${sample.label}`));
+        button.append(image(light(sample.clean), `sample ${sample.sample}, a ${called(sample.label)}`));
         button.addEventListener("click", () => choose(place));
         return button;
       }),
@@ -64,9 +66,9 @@ function openGallery(index) {
 
   function showSample() {
     const sample = samples[chosen];
-    element("sample-name").textContent = `Sample ${sample.sample}, label ${sample.label}`;
+    element("sample-name").textContent = `Sample ${sample.sample}, label ${called(sample.label)}`;
     const clean = make("figure", { className: "clean" });
-    clean.append(image(gray(sample.clean), "the clean image"), make("figcaption", {}, "clean"));
+    clean.append(image(light(sample.clean), "the clean image"), make("figcaption", {}, "clean"));
     const norms = make("div", { className: "norms" });
     const sections = Object.keys(index.norms).map((norm) => showNorm(sample, defenses.value, norm));
     norms.append(...sections.filter(Boolean));
@@ -84,7 +86,7 @@ function openGallery(index) {
     figures.append(...found.map((row, place) => adversarial(sample, row, place === 0)));
     const others = new Map();
     for (const row of rows.filter((row) => !row.difference)) {
-      const status = row.status === "misclassified" ? `taken for a ${row.to} without any perturbation` : row.status;
+      const status = row.status === "misclassified" ? `taken for a ${called(row.to)} without any perturbation` : row.status;
       others.set(status, [...(others.get(status) ?? []), row.attack]);
     }
     const section = make("section");
@@ -102,7 +104,7 @@ function openGallery(index) {
     const signs = [...row.difference].map((value) => value / index.levels);
     const caption = make("figcaption");
     const about = [
-      `${short(row.distance)}${closest ? ", closest" : ""}; ${row.from} \u2192 ${row.to}`,
+      `${short(row.distance)}${closest ? ", closest" : ""}; ${called(row.from)} \u2192 ${called(row.to)}`,
       `${row.queries} queries`,
       `difference at most ${short(row.scale)}`,
       ...(row.budget === null ? [] : [`budget ${row.budget}`]),
@@ -110,12 +112,20 @@ function openGallery(index) {
     ];
     caption.append(make("b", {}, row.attack), ...about.map((line) => make("span", {}, line)));
     figure.append(
-      image(gray(perturbed), `adversarial of ${row.attack}`),
-      image(signed(signs), `its difference from the clean image`),
+      image(light(perturbed), `adversarial of ${row.attack}`),
+      image(change(signs), `its difference from the clean image`),
       caption,
     );
     return figure;
   }
+
+  // The color of pixel i: the image's own, and of a difference orange where light was added and blue where it was taken
+  // away, or in color each channel by itself around gray.
+  const colored = channels === 3;
+  const channelsAt = (of, i) => [of[i], of[pixels + i], of[2 * pixels + i]];
+  const light = (of) => (i) => (colored ? channelsAt(of, i) : [of[i], of[i], of[i]]);
+  const change = (shares) => (i) =>
+    colored ? channelsAt(shares, i).map((share) => 128 + 127 * share) : signed(shares[i]);
 
   function image(color, label) {
     const canvas = make("canvas", { width, height });
@@ -156,10 +166,7 @@ function make(tag, properties = {}, text = "") {
   return Object.assign(document.createElement(tag), properties, text ? { textContent: text } : {});
 }
 
-// The color of pixel i: gray, or orange where light was added and blue where it was taken away.
-const gray = (values) => (i) => [values[i], values[i], values[i]];
-const signed = (shares) => (i) => {
-  const share = shares[i];
+const signed = (share) => {
   const full = share > 0 ? [255, 166, 64] : [90, 170, 255];
   return full.map((value) => 24 + (value - 24) * Math.abs(share));
 };

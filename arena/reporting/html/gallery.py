@@ -4,8 +4,8 @@ They are for the eye: a clean image has 8 bits a pixel, a difference 31 levels o
 stay in the store.
 
 A block is base64 of zlib of: the length of its JSON as a little-endian uint32, the JSON, and the images one after the
-other, a byte a pixel. Each sample's clean image (uint8) comes first, then the differences (int8) of its rows that have
-an adversarial, in the order of the rows.
+other, a byte a value, channel by channel. Each sample's clean image (uint8) comes first, then the differences (int8) of
+its rows that have an adversarial, in the order of the rows.
 """
 
 from __future__ import annotations
@@ -51,10 +51,12 @@ class Gallery:
     every_attack: bool
 
 
-def read_gallery(connection: Connection, best: Best, bounds: LowerBounds, clean: np.ndarray) -> Gallery:
+def read_gallery(
+    connection: Connection, best: Best, bounds: LowerBounds, clean: np.ndarray, class_names: Sequence[str] = ()
+) -> Gallery:
     """All samples with a result; the adversarials of every attack, or the closest ones where those are too many.
 
-    clean: images, float32 [N, 1, 28, 28] in [0, 1]. Raises UserError for a stored image that cannot be read.
+    clean: images, float32 [N, C, H, W] in [0, 1]; class_names: empty where classes are called by number. Raises UserError for a stored image that cannot be read.
     """
     matches = connection.execute(select(current_match).order_by(current_match.c.id)).all()
     result = schema.result.c
@@ -64,7 +66,8 @@ def read_gallery(connection: Connection, best: Best, bounds: LowerBounds, clean:
     parts = [best.samples[start : start + BLOCK] for start in range(0, len(best.samples), BLOCK)]
     blocks = [packer.block(part) for part in parts]
     index = {
-        "shape": clean.shape[2:],
+        "shape": clean.shape[1:],
+        "classes": list(class_names),
         "levels": LEVELS,
         "norms": NORM_NAMES,
         "blocks": [[part[0], part[-1]] for part in parts],
