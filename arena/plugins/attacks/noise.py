@@ -23,10 +23,8 @@ class Noise(Attack):
     access = "decision"
 
     class Settings(settings.Settings):
-        """epsilons: strengths tried by a restart, one draw each; restarts: how often."""
-
-        epsilons: int = Field(100, gt=0)
-        restarts: int = Field(10, gt=0)
+        epsilons: int = Field(100, gt=0, description="strengths tried by a restart, one draw and query each")
+        restarts: int = Field(10, gt=0, description="searches, each below 1.2 times the best strength so far")
 
     @abstractmethod
     def noisy(self, x: Tensor, epsilon: Tensor, rng: torch.Generator) -> Tensor:

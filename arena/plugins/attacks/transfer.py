@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
+from arena.errors import UserError
 from arena.geometry.distances import per_row, project
 from arena.geometry.norms import spec_of
 from arena.interface import settings
@@ -22,6 +24,8 @@ from arena.toolbox.directions import steepest, unit
 from arena.toolbox.search import candidates, epsilon_grid, smallest_epsilon
 
 MAPS = (32, 32, 64, 10)  # of the released substitute
+SHAPE = (1, 28, 28)  # of the images that its architecture takes
+BALLS = "radii around the clean image that BIM stays in, in the attack's norm"
 
 
 class Substitute(Defense):
@@ -47,21 +51,27 @@ class Transfer(Attack):
     access = "decision"
 
     class Settings(settings.Settings):
-        """max_epsilon, epsilons: end and number of the grid, before clipping; bisections: refinements after it; balls:
-        radii around the clean image that BIM stays in."""
-
-        max_epsilon: float = Field(1.0, gt=0)
-        epsilons: int = Field(100, gt=0)
-        bisections: int = Field(10, ge=0)
-        balls: tuple[PositiveFloat, ...] = (0.05, 0.1, 0.2, 0.3, 0.5)
+        substitute: Path | None = Field(
+            None, description="weights of a network trained on the data at hand; none: the released one, for MNIST"
+        )
+        max_epsilon: float = Field(1.0, gt=0, description="length of the longest perturbation, before clipping")
+        epsilons: int = Field(100, gt=0, description="lengths tried along a direction, evenly spaced")
+        bisections: int = Field(
+            10, ge=0, description="refinements between the first length that fools and the one before"
+        )
+        balls: tuple[PositiveFloat, ...] = Field((0.05, 0.1, 0.2, 0.3, 0.5), description=BALLS)
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.network = ConvolutionalNetwork(MAPS)
-        load_weights(self.network, ZOO / "substitute.safetensors")
+        load_weights(self.network, self.settings.substitute or ZOO / "substitute.safetensors")
         self.network.eval().requires_grad_(False)
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+        if isinstance(self.network, ConvolutionalNetwork) and x.shape[1:] != SHAPE:
+            raise UserError(
+                f"attack {self.name}: its substitute takes images of 1 x 28 x 28 alone; leave the attack out"
+            )
         substitute = Target(Substitute(self.network, str(x.device)), QueryLog(x, y, self.norm), "gradient")
         self._search(target, x, y, steepest(self.norm, substitute.gradient(x, margin)))
         for radius in self.settings.balls:
@@ -97,8 +107,8 @@ class L2Transfer(Transfer):
     norm = "l2"
 
     class Settings(Transfer.Settings):
-        max_epsilon: float = Field(20.0, gt=0)
-        balls: tuple[PositiveFloat, ...] = (1.0, 2.0, 3.0, 5.0, 8.0)
+        max_epsilon: float = Field(20.0, gt=0, description="the same, in L2")
+        balls: tuple[PositiveFloat, ...] = Field((1.0, 2.0, 3.0, 5.0, 8.0), description=BALLS)
 
 
 class LinfTransfer(Transfer):

@@ -1,0 +1,72 @@
+"""Every built-in attack on images of every shape: colour, not square, tiny; two classes and a hundred."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_attacks import ATTACKS, load
+
+import arena
+from arena.plugins.attacks import square
+from arena.testing import ExactLinearDefense, LinearDefense, LinearPrototypes
+
+# Settings that make the attack quick, where those that make it precise take seconds.
+LIGHT = {
+    "boundary": {"steps": 100},
+    "hop-skip-jump": {"steps": 3, "probes": 20},
+    "square": {"steps": 100},
+    "parsimonious": {"blocks": (8, 2), "flips": (), "rounds": 10},
+    "pointwise": {"restarts": 1, "crossovers": 0, "epsilons": 20, "bisections": 2},
+    "transfer": {"balls": (), "epsilons": 30},
+}
+OPPONENTS = [((3, 16, 24), 10), ((1, 20, 40), 100), ((1, 8, 8), 2)]
+CASES = [(name, *opponent) for name in ATTACKS for opponent in OPPONENTS[: 1 if name.endswith("-exact") else None]]
+
+
+def quick(name, defense):
+    """The attack with settings that make it quick, transferring from the defense itself."""
+    known = arena.load_attack(name).settings.model_dump()
+    if name.endswith("-ge"):
+        settings = {"steps": 1, "epsilons": 20, "bisections": 0}
+    else:
+        settings = next((settings for prefix, settings in LIGHT.items() if name.startswith(prefix)), {})
+    attack = load(name, **{key: value for key, value in settings.items() if key in known})
+    if name.startswith("transfer-"):
+        attack.network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(*defense.matrix.T.shape, bias=False))
+        attack.network[1].weight.data = defense.matrix
+    return attack
+
+
+@pytest.mark.parametrize(("name", "shape", "classes"), CASES, ids=str)
+def test_plays_images_of_every_shape(name, shape, classes):
+    kinds = (LinearDefense, ExactLinearDefense, LinearPrototypes)
+    kind = next(kind for kind in kinds if arena.load_attack(name).applies_to(kind))
+    defense = kind(classes=classes, shape=shape)
+    x, y = defense.sample_images(3, seed=3)
+    attack = quick(name, defense)
+    records = arena.play(defense, attack, x, y)
+    found = torch.tensor([record.distance for record in records], dtype=torch.float64)
+    optimum = defense.minimal_distance(attack.norm, x)
+    assert {record.status for record in records} <= {"found", "not_found"}
+    assert {record.adversarial.shape for record in records if record.adversarial is not None} == {shape}
+    assert (found >= optimum * (1 - 1e-5)).all()
+    if not name.startswith(tuple(LIGHT)):
+        assert (found / optimum).median() <= 1.5 * ATTACKS[name][1], found / optimum
+
+
+@pytest.mark.parametrize("name", ["square-linf", "square-l2", "parsimonious-linf"])
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 20, 40), (3, 8, 5)], ids=str)
+def test_default_windows_and_blocks_fit_every_image(name, shape):
+    defense = LinearDefense(classes=10, shape=shape)
+    x, y = defense.sample_images(2)
+    records = arena.play(defense, arena.load_attack(name), x, y, budget=300)
+    assert [record.status for record in records] == ["found", "found"]
+
+
+def test_windows_are_uniform_over_rows_and_columns():
+    images, rng = torch.zeros(5000, 1, 6, 9), torch.Generator().manual_seed(0)
+    at = square.corners(images, 3, rng)
+    for axis, room in ((0, 4), (1, 7)):
+        count = torch.bincount(at[:, axis])
+        assert len(count) == room
+        assert (count / len(at) - 1 / room).abs().max() < 0.02
