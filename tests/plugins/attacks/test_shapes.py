@@ -8,6 +8,10 @@ from test_attacks import ATTACKS, load
 
 import arena
 from arena.plugins.attacks import square
+from arena.target import slices
+from arena.target.logits import margin
+from arena.target.query_log import QueryLog
+from arena.target.target import Target
 from arena.testing import ExactLinearDefense, LinearDefense, LinearPrototypes
 
 # Settings that make the attack quick, where those that make it precise take seconds.
@@ -70,3 +74,32 @@ def test_windows_are_uniform_over_rows_and_columns():
         count = torch.bincount(at[:, axis])
         assert len(count) == room
         assert (count / len(at) - 1 / room).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("name", ["hop-skip-jump", "parsimonious-linf", "fgsm-ge"])
+def test_asks_in_slices_what_does_not_fit_into_memory(name, monkeypatch):
+    """At most 200 images at once, or the probes of one sample, and the same result."""
+    defense = LinearDefense(classes=3, shape=(3, 8, 10))
+    x, y = defense.sample_images(3)
+    attack = quick(name, defense)
+    whole = arena.play(defense, attack, x, y)
+    asked, charge = [], QueryLog.charge
+    monkeypatch.setattr(
+        QueryLog, "charge", lambda log, index, **how: asked.append(len(index)) or charge(log, index, **how)
+    )
+    monkeypatch.setattr(slices, "CEILING", 200 * x[0].numel() * 4)
+    sliced = arena.play(defense, attack, x, y)
+    assert max(asked) <= 200
+    assert [record.queries for record in sliced] == [record.queries for record in whole]
+    assert [record.distance for record in sliced] == pytest.approx([record.distance for record in whole], rel=1e-3)
+
+
+def test_a_budget_that_ends_between_slices_leaves_no_half_gradient(monkeypatch):
+    defense = LinearDefense(shape=(1, 20, 40))
+    x, y = defense.sample_images(2)
+    monkeypatch.setattr(slices, "CEILING", 2 * 128 * x[0].numel() * 4)
+    target = Target(defense, QueryLog(x, y, "l2", budget=1700), "score").with_finite_differences(0.01)
+    target.scores(x[1:].expand(150, -1, -1, -1), torch.ones(150, dtype=torch.int64))
+    first, second = target.gradient(x, margin)
+    assert first.all()
+    assert not second.any()
