@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -31,8 +32,8 @@ HALVINGS = (
     0.8,
 )  # shares of the steps after which windows have half the area
 TILE = 5  # sides of the tiles that the L2 form starts from, pixels
-FIRST_EPSILON = 10 / 28  # of the box's diagonal, for the L2 form: 10 where MNIST's is 28
 STEPS = "windows drawn, one query each, and one more whenever epsilon shrinks"
+EPSILON = "radius of the ball at first, in the attack's norm; none: 1 (Linf), 0.36 of the diagonal of the box (L2)"
 SHARE = "share of the image that the first window covers (the publication's p)"
 
 
@@ -42,15 +43,16 @@ class Square(Attack):
     """
 
     access = "score"
+    span: ClassVar[float]  # the first epsilon, as a share of what spans the box
 
     class Settings(settings.Settings):
         steps: int = Field(5000, gt=0, description=STEPS)
-        epsilon: float = Field(1.0, gt=0, description="radius of the ball at first, in pixel units; it shrinks")
+        epsilon: float | None = Field(None, gt=0, description=EPSILON)
         share: float = Field(0.8, gt=0, le=1, description=SHARE)
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings
-        epsilon = torch.full_like(x[:, 0, 0, 0], self.first_epsilon(x))
+        epsilon = torch.full_like(x[:, 0, 0, 0], s.epsilon or self.span * across_the_box(self.norm, x))
         value = torch.full_like(epsilon, -torch.inf)
         pattern = proposed = self.first(x, rng)
         for step in range(s.steps):
@@ -69,10 +71,6 @@ class Square(Attack):
                 images = (x + per_row(epsilon, x) * pattern).clamp(0, 1)[index]
                 value[index] = margin(target.scores(images, index), y[index])
         return walk_back(target, x, y)
-
-    def first_epsilon(self, x: Tensor) -> float:
-        """The epsilon to start from on images like x [B, ...]."""
-        return self.settings.epsilon
 
     @abstractmethod
     def first(self, x: Tensor, rng: torch.Generator) -> Tensor:
@@ -93,6 +91,7 @@ class LinfSquare(Square):
 
     name = "square-linf"
     norm = "linf"
+    span = 1.0
 
     def first(self, x: Tensor, rng: torch.Generator) -> Tensor:
         return signs(x[:, :, :1], rng).expand_as(x)
@@ -109,13 +108,10 @@ class L2Square(Square):
 
     name = "square-l2"
     norm = "l2"
+    span = 10 / 28  # 10 on images of 28 x 28 pixels
 
     class Settings(Square.Settings):
-        epsilon: float | None = Field(None, gt=0, description="the same, in L2; none: 0.36 of the diagonal of the box")
         share: float = Field(0.1, gt=0, le=1, description=SHARE)
-
-    def first_epsilon(self, x: Tensor) -> float:
-        return self.settings.epsilon or FIRST_EPSILON * across_the_box("l2", x)
 
     def first(self, x: Tensor, rng: torch.Generator) -> Tensor:
         rows, columns = (-(-length // TILE) for length in x.shape[-2:])
