@@ -76,7 +76,7 @@ class LinearDefense(Defense):
 
     def _boundary(self, norm: Norm, x: Tensor, slope: Tensor, gap: Tensor) -> Tensor:
         """Minimal distances [B, classes] for pixels x [B, 1, P], slope [B, classes, P] and gap [B, classes]."""
-        distance = project(norm, x, slope, gap).distance
+        distance = project(norm, x, slope, gap, self.settings.shape[0]).distance
         return distance.ceil() if spec_of(norm).counts else distance
 
 
@@ -95,5 +95,6 @@ class BinaryLinearDefense(LinearDefense):
         return (x >= self.binary_threshold).to(x.dtype) + (x - x.detach())
 
     def _boundary(self, norm: Norm, x: Tensor, slope: Tensor, gap: Tensor) -> Tensor:
-        distance = project_by_flips(norm, x, slope, gap, self.binary_threshold).distance
+        channels = self.settings.shape[0]
+        distance = project_by_flips(norm, x, slope, gap, self.binary_threshold, channels=channels).distance
         return distance.ceil() if spec_of(norm).counts else distance

@@ -40,14 +40,14 @@ class Separation:
     threshold: float | None  # of a model that binarises
     image: Tensor  # [N, J, 784], the prototypes of the label
     penalty: Tensor  # [N, J], theirs
+    channels: int  # of the images, in L0 one pixel
 
     @classmethod
     def of(cls, defense: Defense, norm: Norm, x: Tensor, y: Tensor, image: Tensor, penalty: Tensor) -> Self:
-        """Images x [N, 1, 28, 28], their labels y [N], prototypes of the labels: image [N, J, 784], penalty [N, J]."""
+        """Images x [N, C, H, W], their labels y [N], prototypes of the labels: image [N, J, 784], penalty [N, J]."""
         scales = prototypes_of(defense).scales
-        return cls(
-            norm, x.flatten(1), input_of(defense, x), scales, scales[y], defense.binary_threshold, image, penalty
-        )
+        input, threshold = input_of(defense, x), defense.binary_threshold
+        return cls(norm, x.flatten(1), input, scales, scales[y], threshold, image, penalty, x.shape[1])
 
     @cached_property
     def level(self) -> Tensor:
@@ -91,13 +91,13 @@ class Separation:
         """The smallest perturbation into the combination of half-spaces; `relaxed` as in `project_by_flips`."""
         normal, offset = self._halfspace(image, penalty, weights)
         if self.threshold is None:
-            return project(self.norm, self.x[:, None], normal, offset)
-        return project_by_flips(self.norm, self.x[:, None], normal, offset, self.threshold, relaxed)
+            return project(self.norm, self.x[:, None], normal, offset, self.channels)
+        return project_by_flips(self.norm, self.x[:, None], normal, offset, self.threshold, relaxed, self.channels)
 
     def at_least(self, image: Tensor, penalty: Tensor) -> Tensor:
         """A cheap lower bound [N, C] of the distance that the first prototype of the label alone demands."""
         normal, offset = self._halfspace(image, penalty, self.first(penalty))
-        return at_least(self.norm, self.x[:, None], normal, offset, self.threshold)
+        return at_least(self.norm, self.x[:, None], normal, offset, self.threshold, self.channels)
 
     @torch.no_grad()
     def tighten(self, image: Tensor, penalty: Tensor, weights: Tensor, steps: int) -> Tensor:

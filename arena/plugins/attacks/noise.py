@@ -54,7 +54,8 @@ class GaussianNoise(Noise):
 
 
 class SaltAndPepper(Noise):
-    """Sets a share epsilon of the pixels to black or white. Foolbox's ranks what it finds by L2; here L0 counts."""
+    """Sets each channel of a share epsilon of the pixels to 0 or 1. Foolbox's ranks what it finds by L2; here L0
+    counts."""
 
     name = "salt-and-pepper"
     norm = "l0"
@@ -64,7 +65,7 @@ class SaltAndPepper(Noise):
 
 
 def salt_and_pepper(x: Tensor, share: Tensor, rng: torch.Generator) -> Tensor:
-    """The images x [n, ...] with that share [n] of the pixels, drawn at random, set to 0 or 1."""
+    """The images x [n, C, ...] with that share [n] of the pixels, drawn at random, set to 0 or 1 in each channel."""
     draw = torch.rand(x.shape, generator=rng).to(x.device)
-    half = per_row(share / 2, x)
-    return torch.where(draw < half, 0.0, torch.where(draw >= 1 - half, 1.0, x))
+    half, pixel = per_row(share / 2, x), draw[:, :1]
+    return torch.where((pixel < half) | (pixel >= 1 - half), (draw >= 0.5).to(x.dtype), x)

@@ -8,6 +8,8 @@ from test_attacks import ATTACKS, load
 
 import arena
 from arena.plugins.attacks import square
+from arena.plugins.attacks.minimum_norm import largest
+from arena.plugins.attacks.noise import salt_and_pepper
 from arena.target import slices
 from arena.target.logits import margin
 from arena.target.query_log import QueryLog
@@ -103,3 +105,31 @@ def test_a_budget_that_ends_between_slices_leaves_no_half_gradient(monkeypatch):
     first, second = target.gradient(x, margin)
     assert first.all()
     assert not second.any()
+
+
+def test_salt_and_pepper_takes_whole_pixels():
+    x = torch.full((1, 3, 40, 50), 0.5)
+    noisy = salt_and_pepper(x, torch.tensor([0.3]), torch.Generator().manual_seed(0))
+    changed = noisy != x
+    assert torch.equal(changed.any(1), changed.all(1))
+    assert changed[:, 0].double().mean().item() == pytest.approx(0.3, abs=0.03)
+    assert len(noisy.flatten(2)[0, :, changed[0, 0].flatten()].unique(dim=1).T) == 8  # all corners of the colour cube
+
+
+def test_the_l0_ball_keeps_whole_pixels():
+    x = torch.tensor([[[[0.1, -0.9, 0.2]], [[0.5, 0.0, 0.3]]]])
+    assert torch.equal(largest(x, torch.tensor([2])), torch.tensor([[[[0.1, -0.9, 0.0]], [[0.5, 0.0, 0.0]]]]))
+
+
+@pytest.mark.parametrize("name", ["pointwise-l0", "fmn-l0"])
+def test_no_colour_pixel_of_an_l0_adversarial_can_be_reset(name):
+    defense = LinearDefense(classes=10, shape=(3, 8, 8))
+    x, y = defense.sample_images(2)
+    for record, clean, label in zip(arena.play(defense, load(name), x, y), x, y, strict=True):
+        image = torch.from_numpy(record.adversarial)
+        pixels = (image != clean).any(0).nonzero()
+        assert record.distance == len(pixels)
+        for row, column in pixels:
+            less = image.clone()
+            less[:, row, column] = clean[:, row, column]
+            assert defense.scores(less[None]).argmax() == label

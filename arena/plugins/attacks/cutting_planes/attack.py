@@ -52,7 +52,7 @@ class CuttingPlanes(Attack):
         sample = torch.arange(len(x), device=x.device).repeat_interleave(len(duels.x) // len(x))
         if self.norm == "l0" or target.defense.binary_threshold is not None:
             target.labels(duels.images, sample)
-            reset_best(target, x, y, rng)
+            reset_best(target, x, y, self.norm, rng)
         else:
             stretch(target, duels, sample, self.settings.bisections)
         return candidates(target, x)

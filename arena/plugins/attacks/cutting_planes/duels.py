@@ -102,8 +102,11 @@ class Duels:
         offsets = offsets + self.margin.cpu().numpy()[:, None]
         pixels = self.x.flatten(1).double().cpu().numpy()
         threshold = self.defense.binary_threshold
+        channels = self.x.shape[1]
         moves = [
-            smallest_move(self.norm, *problem) if threshold is None else cheapest_flips(self.norm, *problem, threshold)
+            smallest_move(self.norm, *problem, channels)
+            if threshold is None
+            else cheapest_flips(self.norm, *problem, threshold, channels)
             for problem in zip(pixels, normals, offsets, strict=True)
         ]
         across = torch.tensor([move is not None for move in moves], device=self.x.device)
