@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from arena.geometry.distances import per_row, project
 from arena.geometry.norms import spec_of
 from arena.interface import settings
 from arena.interface.contracts import Attack, Defense
+from arena.interface.references import resolve
 from arena.models.cnn import ConvolutionalNetwork
 from arena.models.weights import ZOO, load_weights
 from arena.plugins.attacks.gradient_descent import BIM
@@ -25,6 +25,10 @@ from arena.toolbox.search import candidates, epsilon_grid, smallest_epsilon
 
 MAPS = (32, 32, 64, 10)  # of the released substitute
 SHAPE = (1, 28, 28)  # of the images that its architecture takes
+SUBSTITUTE = (
+    "a network trained on the data at hand: weights that `arena train substitute` wrote, or a function that makes a"
+    ' torch module, "file.py:name" or "package.module:name"; none: the released one, for MNIST'
+)
 BALLS = "radii around the clean image that BIM stays in, in the attack's norm"
 
 
@@ -42,6 +46,18 @@ class Substitute(Defense):
         return self.network(x)
 
 
+def substitute_network(name: str | None) -> nn.Module:
+    """The network that the setting `substitute` names; raises UserError if there is none."""
+    if name is not None and ":" in name:
+        network = resolve(name)()
+        if not isinstance(network, nn.Module):
+            raise UserError(f"substitute {name} makes {type(network).__name__}: return a torch module")
+        return network
+    network = ConvolutionalNetwork(MAPS)
+    load_weights(network, name or ZOO / "substitute.safetensors")
+    return network
+
+
 class Transfer(Attack):
     """Searches for the smallest adversarial along perturbations of the substitute: the single gradient step of FGM or
     FGSM, and where BIM ends inside balls of several sizes. The smallest perturbation that fools the substitute is no
@@ -51,9 +67,7 @@ class Transfer(Attack):
     access = "decision"
 
     class Settings(settings.Settings):
-        substitute: Path | None = Field(
-            None, description="weights of a network trained on the data at hand; none: the released one, for MNIST"
-        )
+        substitute: str | None = Field(None, description=SUBSTITUTE)
         max_epsilon: float = Field(1.0, gt=0, description="length of the longest perturbation, before clipping")
         epsilons: int = Field(100, gt=0, description="lengths tried along a direction, evenly spaced")
         bisections: int = Field(
@@ -63,14 +77,13 @@ class Transfer(Attack):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.network = ConvolutionalNetwork(MAPS)
-        load_weights(self.network, self.settings.substitute or ZOO / "substitute.safetensors")
-        self.network.eval().requires_grad_(False)
+        self.network = substitute_network(self.settings.substitute).eval().requires_grad_(False)
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         if isinstance(self.network, ConvolutionalNetwork) and x.shape[1:] != SHAPE:
             raise UserError(
-                f"attack {self.name}: its substitute takes images of 1 x 28 x 28 alone; leave the attack out"
+                f"attack {self.name}: its substitute takes images of 1 x 28 x 28 alone; set substitute = "
+                '"file.py:name" to a function that makes a network for this data, or leave the attack out'
             )
         substitute = Target(Substitute(self.network, str(x.device)), QueryLog(x, y, self.norm), "gradient")
         self._search(target, x, y, steepest(self.norm, substitute.gradient(x, margin)))

@@ -7,6 +7,7 @@ import torch
 from test_attacks import ATTACKS, load
 
 import arena
+from arena.errors import UserError
 from arena.plugins.attacks import square
 from arena.plugins.attacks.minimum_norm import largest
 from arena.plugins.attacks.noise import salt_and_pepper
@@ -133,3 +134,20 @@ def test_no_colour_pixel_of_an_l0_adversarial_can_be_reset(name):
             less = image.clone()
             less[:, row, column] = clean[:, row, column]
             assert defense.scores(less[None]).argmax() == label
+
+
+def test_a_substitute_for_other_data_is_a_setting(tmp_path):
+    defense = LinearDefense(classes=10, shape=(3, 8, 8))
+    x, y = defense.sample_images(2)
+    source = (
+        "import torch\nfrom arena.testing import LinearDefense\n\ndef build():\n"
+        "    layer = torch.nn.Linear(192, 10, bias=False)\n"
+        "    layer.weight.data = LinearDefense(classes=10, shape=(3, 8, 8)).matrix\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), layer)\n"
+    )
+    (tmp_path / "network.py").write_text(source)
+    attack = arena.load_attack("transfer-l2", substitute=f"{tmp_path}/network.py:build")
+    found = torch.tensor([record.distance for record in arena.play(defense, attack, x, y)], dtype=torch.float64)
+    assert (found <= 1.3 * defense.minimal_distance("l2", x)).all()
+    with pytest.raises(UserError, match="set substitute"):
+        arena.load_attack("transfer-l2").run(None, x, y, None)
