@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_attacks import ATTACKS, load
+from test_attacks import ATTACKS, BinaryPrototypes, load
 
 import arena
 from arena.errors import UserError
+from arena.evaluation.bounds import joint
 from arena.plugins.attacks import square
 from arena.plugins.attacks.minimum_norm import largest
 from arena.plugins.attacks.noise import salt_and_pepper
@@ -151,3 +152,11 @@ def test_a_substitute_for_other_data_is_a_setting(tmp_path):
     assert (found <= 1.3 * defense.minimal_distance("l2", x)).all()
     with pytest.raises(UserError, match="set substitute"):
         arena.load_attack("transfer-l2").run(None, x, y, None)
+
+
+@pytest.mark.parametrize("kind", [LinearPrototypes, BinaryPrototypes], ids=lambda kind: kind.name)
+def test_bounds_count_whole_pixels(kind):
+    """The half-space of each class is that of the linear defense: the bound is the optimum."""
+    defense = kind(classes=3, shape=(3, 6, 8))
+    x, y = defense.sample_images(4)
+    assert torch.equal(joint(defense, x, y, "l0").value, defense.minimal_distance("l0", x))
