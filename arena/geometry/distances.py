@@ -8,11 +8,15 @@ from arena.geometry.norms import Norm, spec_of
 
 
 def distance(norm: Norm, x: Tensor, other: Tensor) -> Tensor:
-    """Distance [B] between images x and other, each [B, ...]: L0 counts pixels, the others are in pixel units.
+    """Distance [B] between images x and other, each [B, C, H, W] or [B, P]: L0 counts pixels, of which all channels are
+    one (the maximum over them), the others are in pixel units.
 
     Raises ValueError for an unknown norm.
     """
-    return spec_of(norm).length((x - other).flatten(1))
+    spec, difference = spec_of(norm), x - other
+    if spec.counts and difference.ndim == 4:
+        difference = difference.abs().amax(1)
+    return spec.length(difference.flatten(1))
 
 
 def project(norm: Norm, x: Tensor, clean: Tensor, radius: Tensor) -> Tensor:

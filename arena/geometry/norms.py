@@ -80,7 +80,7 @@ class NormSpec(ABC):
 
 
 class L0(NormSpec):
-    """The number of pixels that differ."""
+    """The number of pixels that differ. What is more than one value a pixel, its callers make one first."""
 
     name, display, latex, decimals, order, dual, counts = "l0", "L0", "$L_0$", 1, 0, 2, True
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from arena.errors import BudgetExhausted
 from arena.geometry.distances import per_row
 from arena.interface.contracts import ExactGradient
+from arena.target.slices import slices
 
 if TYPE_CHECKING:
     from arena.target.query_log import QueryLog
@@ -71,9 +72,10 @@ class ExactScores(torch.autograd.Function):
 class FiniteDifferences:
     """Coordinate-wise central differences of the scores (paper section 5, "Score-based attacks").
 
-    The two images of a coordinate stay inside the box, and the quotient uses their actual distance; both are billed,
-    1568 queries for the whole Jacobian of a 28 x 28 image. The last Jacobian is kept: asking for the gradient of
-    another class at the same images costs nothing more.
+    The two images of a coordinate stay inside the box, and the quotient uses their actual distance; both are billed:
+    two queries a coordinate for the whole Jacobian of an image. They are asked in slices of 256 MiB; a sample whose
+    budget ends among them gets no gradient. The last Jacobian is kept: asking for the gradient of another class at the
+    same images costs nothing more.
     """
 
     def __init__(self, ask: Ask, step: float) -> None:
@@ -93,23 +95,27 @@ class FiniteDifferences:
         return scores, product
 
     def _at_images(self, x: Tensor, index: Tensor, classes: int) -> Tensor:
-        """The Jacobians [N, pixels, classes]; zero where the sample's budget is spent."""
+        """The Jacobians [N, values, classes]; zero where the sample's budget is spent."""
         jacobians = x.new_zeros(len(x), x[0].numel(), classes)
         spent: list[BudgetExhausted] = []
         for jacobian, image, sample in zip(jacobians, x, index, strict=True):
             try:
-                jacobian.copy_(self._at_image(image, sample))
+                self._at_image(image, sample, jacobian)
             except BudgetExhausted as end:
+                jacobian.zero_()
                 spent.append(end)
         if len(spent) == len(x) > 0:
             raise spent[0]
         return jacobians
 
-    def _at_image(self, image: Tensor, index: Tensor) -> Tensor:
-        """The Jacobian [pixels, classes] at one image [1, 28, 28]."""
-        pixels = image.numel()
-        offsets = self._step * torch.eye(pixels, device=image.device).view(pixels, *image.shape)
-        pair = torch.cat([(image + offsets).clamp(0, 1), (image - offsets).clamp(0, 1)])
-        above, below = self._ask(pair, index.expand(2 * pixels)).chunk(2)
-        length = (pair[:pixels] - pair[pixels:]).flatten(1).sum(1, keepdim=True)
-        return (above - below) / length
+    def _at_image(self, image: Tensor, index: Tensor, jacobian: Tensor) -> None:
+        """Fill in the Jacobian [values, classes] at one image [C, H, W]."""
+        for part in slices(len(jacobian), 2 * image.numel() * image.element_size()):
+            rows = jacobian[part]
+            offsets = image.new_zeros(len(rows), image.numel())
+            offsets.diagonal(part.start).fill_(self._step)
+            offsets = offsets.view(-1, *image.shape)
+            pair = torch.cat([(image + offsets).clamp(0, 1), (image - offsets).clamp(0, 1)])
+            above, below = self._ask(pair, index.expand(len(pair))).chunk(2)
+            length = (pair[: len(rows)] - pair[len(rows) :]).flatten(1).sum(1, keepdim=True)
+            rows.copy_((above - below) / length)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from arena.geometry.halfspaces import project, project_by_flips
@@ -14,16 +15,16 @@ from arena.geometry.norms import Norm, spec_of
 from arena.interface.contracts import Defense, Gradient
 from arena.interface.settings import Settings
 
-PIXELS = 28 * 28
 INK, CONTRAST = 0.2, 0.1  # share of inked pixels, and how far it leans towards the class: distances like MNIST's
 APART = 2**31  # added to seeds: an attack under the same seed would otherwise draw the weights as its noise
 
 
 class LinearSettings(Settings):
-    """`classes`: how many; `seed`: of the weights."""
-
-    classes: int = Field(default=2, ge=2)
-    seed: int = 0
+    classes: int = Field(2, ge=2, description="how many")
+    seed: int = Field(0, description="of the weights")
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+        (1, 28, 28), description="channels, height and width of the images"
+    )
 
 
 class LinearDefense(Defense):
@@ -36,26 +37,27 @@ class LinearDefense(Defense):
     def __init__(self, weights: str | Path | None = None, device: str = "cpu", **settings: Any) -> None:
         super().__init__(weights, device, **settings)
         rng = torch.Generator().manual_seed(APART + self.settings.seed)
-        self.matrix = 0.25 * torch.randn(self.settings.classes, PIXELS, generator=rng).to(self.device)
+        values = math.prod(self.settings.shape)
+        self.matrix = 0.25 * torch.randn(self.settings.classes, values, generator=rng).to(self.device)
 
     def scores(self, x: Tensor) -> Tensor:
         return self._input(x).flatten(1) @ self.matrix.T
 
     def sample_images(self, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """Images [n, 1, 28, 28] in [0, 1], mostly zeros as MNIST's, and the labels [n] that this defense gives them.
+        """Images [n, C, H, W] in [0, 1], mostly zeros, and the labels [n] that this defense gives them.
 
         Each image has slightly more ink where a random class has its larger weights. For two classes the minimal
-        distances have medians of about 1.4 (L2), 0.08 (Linf) and 13 pixels (L0).
+        distances of 28 x 28 pixels have medians of about 1.4 (L2), 0.08 (Linf) and 13 pixels (L0).
         """
         rng = torch.Generator().manual_seed(APART + seed)
         classes = torch.randint(self.settings.classes, (n,), generator=rng)
         likes = (self.matrix - self.matrix.mean(0)).sign().cpu()[classes]
-        inked = torch.rand(n, PIXELS, generator=rng) < INK + CONTRAST * likes
-        x = (inked * torch.rand(n, PIXELS, generator=rng)).view(n, 1, 28, 28).to(self.device)
+        inked = torch.rand(likes.shape, generator=rng) < INK + CONTRAST * likes
+        x = (inked * torch.rand(likes.shape, generator=rng)).view(n, *self.settings.shape).to(self.device)
         return x, self.scores(x).argmax(1)
 
     def minimal_distance(self, norm: Norm, x: Tensor) -> Tensor:
-        """Distance [B], float64, from images x [B, 1, 28, 28] to the nearest image in the box [0, 1] of another class.
+        """Distance [B], float64, from images x [B, C, H, W] to the nearest image in the box [0, 1] of another class.
 
         It is an infimum: an image at exactly this distance lies on the boundary. Infinity where no image of the box
         is of another class. Minimum over the other classes, each a linear problem (minimise ||d||, w . d >= gap).
@@ -74,7 +76,7 @@ class LinearDefense(Defense):
 
     def _boundary(self, norm: Norm, x: Tensor, slope: Tensor, gap: Tensor) -> Tensor:
         """Minimal distances [B, classes] for pixels x [B, 1, P], slope [B, classes, P] and gap [B, classes]."""
-        distance = project(norm, x, slope, gap).distance
+        distance = project(norm, x, slope, gap, self.settings.shape[0]).distance
         return distance.ceil() if spec_of(norm).counts else distance
 
 
@@ -93,5 +95,6 @@ class BinaryLinearDefense(LinearDefense):
         return (x >= self.binary_threshold).to(x.dtype) + (x - x.detach())
 
     def _boundary(self, norm: Norm, x: Tensor, slope: Tensor, gap: Tensor) -> Tensor:
-        distance = project_by_flips(norm, x, slope, gap, self.binary_threshold).distance
+        channels = self.settings.shape[0]
+        distance = project_by_flips(norm, x, slope, gap, self.binary_threshold, channels=channels).distance
         return distance.ceil() if spec_of(norm).counts else distance

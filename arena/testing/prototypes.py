@@ -45,12 +45,12 @@ class LinearPrototypes(LinearDefense):
         return FiniteSet(self.matrix.split(1))
 
     def reconstructions(self, x: Tensor) -> Tensor:
-        """The image that each class takes x [B, 1, 28, 28] for, [B, classes, 1, 28, 28]."""
+        """The image that each class takes x [B, C, H, W] for, [B, classes, C, H, W]."""
         return self.matrix.view(1, -1, *x.shape[1:]).expand(len(x), -1, -1, -1, -1)
 
     def sample_images(self, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """Images [n, 1, 28, 28] in [0, 1], four parts a prototype and one part noise, and their labels [n]."""
+        """Images [n, C, H, W] in [0, 1], four parts a prototype and one part noise, and their labels [n]."""
         rng = torch.Generator().manual_seed(seed)
-        own = self.matrix[torch.randint(self.settings.classes, (n,), generator=rng)].view(n, 1, 28, 28)
+        own = self.matrix[torch.randint(self.settings.classes, (n,), generator=rng)].view(n, *self.settings.shape)
         x = own.lerp(torch.rand(own.shape, generator=rng).to(own.device), 0.2)
         return x, self.scores(x).argmax(1)

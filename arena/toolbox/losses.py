@@ -18,7 +18,8 @@ def normalized(scores: Tensor) -> Tensor:
     themselves, one of these is never exactly 0 or 1 (Yu & Xu 2023 divide by the gap of the first two). Equal ones are
     all 0."""
     low = scores.amin(1, keepdim=True)
-    spread = scores.amax(1, keepdim=True) - low
+    # A constant of the gradient: of two classes the scaled logits are always the same, and would have none.
+    spread = (scores.amax(1, keepdim=True) - low).detach()
     return SPREAD * ((scores - low) / spread.where(spread > 0, torch.ones_like(spread)))
 
 

@@ -135,3 +135,12 @@ def test_norms_are_known_without_torch():
         "L1",
         "False",
     ]
+
+
+def test_a_pixel_counts_once_whatever_its_channels_do():
+    black = torch.zeros(2, 3, 4, 5)
+    x = black.clone()
+    x[0, :, 1, 2] = 1  # white
+    x[1, 0, 1, 2], x[1, 2, 3, 3] = 0.5, -0.5  # one channel of each of two pixels
+    assert distance("l0", x, black).tolist() == [1, 2]
+    assert distance("l1", x, black).tolist() == [3, 1]

@@ -101,3 +101,23 @@ def test_flips_close_the_gap_at_the_stated_cost(norm, seed, share):
 def test_an_unknown_norm_is_refused(closed_form):
     with pytest.raises(ValueError, match="unknown norm 'l3': choose one of l0, l1, l2, linf"):
         closed_form("l3", *problem(0, 0.5))
+
+
+@pytest.mark.parametrize("threshold", [None, 0.5])
+@given(seed=seeds, share=st.floats(0.01, 0.99))
+def test_in_colour_a_pixel_moves_with_all_its_channels(threshold, seed, share):
+    rng = torch.Generator().manual_seed(seed)
+    x, normal = torch.rand(4, 3 * PIXELS, generator=rng).double(), torch.randn(4, 3 * PIXELS, generator=rng).double()
+    headroom = torch.where(normal > 0, 1 - x, x)
+    if threshold is not None:
+        headroom = (torch.where(x >= threshold, -normal, normal) > 0).double()
+    gain = (normal.abs() * headroom).view(4, 3, PIXELS).sum(1)
+    offset = share * gain.sum(-1)
+    if threshold is None:
+        distance, move = project("l0", x, normal, offset, channels=3)
+    else:
+        distance, move = project_by_flips("l0", x, normal, offset, threshold, channels=3)
+    torch.testing.assert_close((normal * move).sum(-1), offset)
+    reached = gain.sort(-1, descending=True).values.cumsum(-1) >= offset[:, None]
+    assert torch.equal((distance - 1e-9).ceil(), reached.double().argmax(-1) + 1.0)
+    assert bool((at_least("l0", x, normal, offset, threshold, channels=3) <= distance + 1e-9).all())

@@ -87,6 +87,23 @@ def test_binary_optimum_equals_brute_force(seed):
         assert exact == numpy.inf or exact**2 <= found["l2"][row] ** 2 + cost.max() ** 2
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("cls", [LinearDefense, BinaryLinearDefense])
+def test_optimum_in_colour_counts_whole_pixels(cls, seed):
+    """Three pixels of two channels, by brute force over the pixels whose channels all go wherever gains most."""
+    defense = cls(classes=3, seed=seed, shape=(2, 1, 3))
+    x = torch.rand(8, 2, 1, 3, generator=torch.Generator().manual_seed(seed))
+    x[..., 0] = 0.9  # a black image of a binarising defense would be a tie
+    label = defense.scores(x).argmax(1)
+    expected = torch.full((8,), torch.inf).double()
+    for keep in product((0, 1), repeat=3):
+        for ends in product((0.0, 1.0), repeat=6):
+            other = torch.where(torch.tensor(keep) > 0, torch.tensor(ends).view(2, 1, 3), x)
+            wrong = defense.scores(other).argmax(1) != label
+            expected[wrong] = expected[wrong].clamp_max(sum(keep))
+    assert torch.equal(defense.minimal_distance("l0", x), expected)
+
+
 @pytest.mark.parametrize("cls", [LinearDefense, BinaryLinearDefense])
 @pytest.mark.parametrize("norm", NORMS)
 @given(seed=st.integers(0, 10**6), share=st.floats(0.05, 0.999))

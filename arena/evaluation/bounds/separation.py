@@ -28,26 +28,26 @@ _RATE = 20.0  # of the weights' steps: 5 is slower, 60 overshoots
 class Separation:
     """N images, and the J prototypes of each one's label that bound how it can be perturbed.
 
-    Prototypes of the other classes come as image [N, C, 784] and penalty [N, C], weights of those of the label as
+    Prototypes of the other classes come as image [N, C, P] and penalty [N, C], weights of those of the label as
     [N, C, J], each row summing to one.
     """
 
     norm: Norm
-    x: Tensor  # [N, 784] in [0, 1]
-    input: Tensor  # [N, 784], what the model sees of it
+    x: Tensor  # [N, P] in [0, 1]
+    input: Tensor  # [N, P], what the model sees of it
     scales: Tensor  # [C], of the classes, or [N, C]; one column for prototypes of one class alone
     own_scale: Tensor  # [N], of the label
     threshold: float | None  # of a model that binarises
-    image: Tensor  # [N, J, 784], the prototypes of the label
+    image: Tensor  # [N, J, P], the prototypes of the label
     penalty: Tensor  # [N, J], theirs
+    channels: int  # of the images, in L0 one pixel
 
     @classmethod
     def of(cls, defense: Defense, norm: Norm, x: Tensor, y: Tensor, image: Tensor, penalty: Tensor) -> Self:
-        """Images x [N, 1, 28, 28], their labels y [N], prototypes of the labels: image [N, J, 784], penalty [N, J]."""
+        """Images x [N, C, H, W], their labels y [N], prototypes of the labels: image [N, J, P], penalty [N, J]."""
         scales = prototypes_of(defense).scales
-        return cls(
-            norm, x.flatten(1), input_of(defense, x), scales, scales[y], defense.binary_threshold, image, penalty
-        )
+        input, threshold = input_of(defense, x), defense.binary_threshold
+        return cls(norm, x.flatten(1), input, scales, scales[y], threshold, image, penalty, x.shape[1])
 
     @cached_property
     def level(self) -> Tensor:
@@ -55,7 +55,7 @@ class Separation:
         return (self.input[:, None] - self.image).square().sum(-1) + self.penalty
 
     def with_cuts(self, image: Tensor, penalty: Tensor) -> Separation:
-        """The same with more prototypes of the label: images [N, K, 784] and penalties [N, K]."""
+        """The same with more prototypes of the label: images [N, K, P] and penalties [N, K]."""
         return replace(self, image=torch.cat([self.image, image], 1), penalty=torch.cat([self.penalty, penalty], 1))
 
     def rows(self, index: Tensor) -> Separation:
@@ -91,13 +91,13 @@ class Separation:
         """The smallest perturbation into the combination of half-spaces; `relaxed` as in `project_by_flips`."""
         normal, offset = self._halfspace(image, penalty, weights)
         if self.threshold is None:
-            return project(self.norm, self.x[:, None], normal, offset)
-        return project_by_flips(self.norm, self.x[:, None], normal, offset, self.threshold, relaxed)
+            return project(self.norm, self.x[:, None], normal, offset, self.channels)
+        return project_by_flips(self.norm, self.x[:, None], normal, offset, self.threshold, relaxed, self.channels)
 
     def at_least(self, image: Tensor, penalty: Tensor) -> Tensor:
         """A cheap lower bound [N, C] of the distance that the first prototype of the label alone demands."""
         normal, offset = self._halfspace(image, penalty, self.first(penalty))
-        return at_least(self.norm, self.x[:, None], normal, offset, self.threshold)
+        return at_least(self.norm, self.x[:, None], normal, offset, self.threshold, self.channels)
 
     @torch.no_grad()
     def tighten(self, image: Tensor, penalty: Tensor, weights: Tensor, steps: int) -> Tensor:
@@ -119,14 +119,14 @@ class Separation:
         return weights
 
     def each(self, image: Tensor, penalty: Tensor) -> tuple[Tensor, Tensor]:
-        """The half-spaces of one prototype of another class, [N, 784] and [N], and each of the label's: normals
-        [N, J, 784] and offsets [N, J]."""
+        """The half-spaces of one prototype of another class, [N, P] and [N], and each of the label's: normals
+        [N, J, P] and offsets [N, J]."""
         count, cuts = self.level.shape
         alone = torch.eye(cuts).to(self.level).expand(count, cuts, cuts)
         return self._halfspace(image[:, None].expand(-1, cuts, -1), penalty[:, None].expand(-1, cuts), alone)
 
     def _halfspace(self, image: Tensor, penalty: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """normal [N, C, 784] and offset [N, C]."""
+        """normal [N, C, P] and offset [N, C]."""
         own, other = self.own_scale[:, None], self.scales
         of_label, level = weights @ self.image, (weights @ self.level[:, :, None])[..., 0]
         misfit = (self.input[:, None] - image).square().sum(-1) + penalty

@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from arena.geometry.distances import distance, per_row, project_in_box
+from arena.geometry.distances import per_row, project_in_box
 from arena.geometry.norms import Norm
 from arena.toolbox.directions import steepest, unit
 
@@ -130,7 +130,7 @@ class L1Ascent(Ascent):
 
     def adapt(self, steps: int) -> None:
         """Where the best image has become sparser, whole steps again, from there; elsewhere shorter ones."""
-        support = distance("l0", self.best.image, self.clean)
+        support = (self.best.image != self.clean).flatten(1).sum(1).to(self.clean.dtype)
         sparser = support < SPARSER * self.support
         shorter = torch.maximum(self.length / SHRINKAGE, self.epsilon / MOST_SHRINKAGE)
         self.length = torch.where(sparser, self.epsilon, shorter)

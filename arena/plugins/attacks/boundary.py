@@ -30,12 +30,9 @@ class Boundary(Attack):
     access = "decision"
 
     class Settings(settings.Settings):
-        """steps: proposals, one query each; step_size: of the first, relative to the distance; draws: noises tried
-        as starting points."""
-
-        steps: int = Field(25_000, gt=0)
-        step_size: float = Field(0.1, gt=0)
-        draws: int = Field(100, gt=0)
+        steps: int = Field(25_000, gt=0, description="proposals, one query each")
+        step_size: float = Field(0.1, gt=0, description="of the first proposal, relative to the distance; it adapts")
+        draws: int = Field(100, gt=0, description="noises tried as starting points, one query each")
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         index = on_the_boundary(target, x, y, self.settings.draws, rng)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from arena.geometry.distances import distance, project
 from arena.geometry.filling import water_level
+from arena.geometry.halfspaces import by_pixel, by_value
 from arena.geometry.norms import Norm, spec_of
 from arena.geometry.scale import balanced, times_power
 from arena.interface import settings
@@ -72,20 +73,22 @@ class BrendelBethge(Attack):
             gap = margin(scores, y_found)
             reach = -gap * torch.where(gap > 0, 1 - OVERSHOOT, 1 + OVERSHOOT)  # by which the margin is to change
             radius = torch.full_like(gap, s.radius * LAST_RADIUS ** (step / s.steps))
-            image = self._step(clean, image, normal, reach, radius).clamp(0, 1)
+            image = self._step(clean, image, normal, reach, radius, x.shape[1]).clamp(0, 1)
         return self.finish(target, x, y, rng)
 
     def finish(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         return walk_back(target, x, y)
 
-    def _step(self, clean: Tensor, image: Tensor, normal: Tensor, reach: Tensor, radius: Tensor) -> Tensor:
+    def _step(
+        self, clean: Tensor, image: Tensor, normal: Tensor, reach: Tensor, radius: Tensor, channels: int
+    ) -> Tensor:
         """The images [n, P] closest to `clean` (in the attack's norm) that are in the trust region around `image` and
         where the linearised margin has changed by `reach` [n]; the largest step that way where there are none."""
         normal, exponent = balanced(normal)  # squares are taken
         reach = times_power(reach, -exponent[:, 0])
 
         def moved(share: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-            start, low, high = self.homewards(clean[rows], image[rows], normal[rows], share[:, None])
+            start, low, high = self.homewards(clean[rows], image[rows], normal[rows], share[:, None], channels)
             slope = normal[rows]
             steep = slope.abs().clamp_min(1 / HUGE)
             room = torch.where(slope > 0, high - start, start - low)
@@ -103,7 +106,7 @@ class BrendelBethge(Attack):
         return project("l2", proposed, image, radius)
 
     @abstractmethod
-    def homewards(self, clean: Tensor, image: Tensor, normal: Tensor, share: Tensor) -> Homewards:
+    def homewards(self, clean: Tensor, image: Tensor, normal: Tensor, share: Tensor, channels: int) -> Homewards:
         """The images [n, P] at a share [n, 1] of their distance, and how far a step from there may go."""
 
 
@@ -113,7 +116,7 @@ class L2BrendelBethge(BrendelBethge):
     name = "brendel-bethge-l2"
     norm = "l2"
 
-    def homewards(self, clean: Tensor, image: Tensor, normal: Tensor, share: Tensor) -> Homewards:
+    def homewards(self, clean: Tensor, image: Tensor, normal: Tensor, share: Tensor, channels: int) -> Homewards:
         return torch.lerp(clean, image, share), torch.zeros_like(clean), torch.ones_like(clean)
 
 
@@ -123,7 +126,7 @@ class LinfBrendelBethge(BrendelBethge):
     name = "brendel-bethge-linf"
     norm = across = "linf"
 
-    def homewards(self, clean: Tensor, image: Tensor, normal: Tensor, share: Tensor) -> Homewards:
+    def homewards(self, clean: Tensor, image: Tensor, normal: Tensor, share: Tensor, channels: int) -> Homewards:
         radius = share * GROWTH * distance("linf", image, clean)[:, None]
         low, high = (clean - radius).clamp_min(0), (clean + radius).clamp_max(1)
         return torch.minimum(torch.maximum(image, low), high), low, high
@@ -135,7 +138,7 @@ class L1BrendelBethge(BrendelBethge):
     name = "brendel-bethge-l1"
     norm = "l1"
 
-    def homewards(self, clean: Tensor, image: Tensor, normal: Tensor, share: Tensor) -> Homewards:
+    def homewards(self, clean: Tensor, image: Tensor, normal: Tensor, share: Tensor, channels: int) -> Homewards:
         room = torch.where(normal > 0, 1 - clean, clean)
         radius = share * GROWTH * distance("l1", image, clean)[:, None]
         order = normal.abs().argsort(1, descending=True)
@@ -153,13 +156,14 @@ class L0BrendelBethge(BrendelBethge):
     name = "brendel-bethge-l0"
     norm = "l0"
 
-    def homewards(self, clean: Tensor, image: Tensor, normal: Tensor, share: Tensor) -> Homewards:
+    def homewards(self, clean: Tensor, image: Tensor, normal: Tensor, share: Tensor, channels: int) -> Homewards:
         perturbed = image != clean
         room = torch.where(normal > 0, 1 - clean, clean)
         worth = torch.where(perturbed, normal * (image - clean), 0).clamp_min(0) + normal.abs() * room
-        rank = worth.argsort(1, descending=True).argsort(1)
-        kept = rank < share * GROWTH * perturbed.sum(1, keepdim=True)
+        rank = by_pixel(worth, channels).argsort(1, descending=True).argsort(1)
+        pixels = by_pixel(perturbed, channels) > 0
+        kept = by_value(rank < share * GROWTH * pixels.sum(1, keepdim=True), channels)
         return torch.where(kept, image, clean), torch.where(kept, 0, clean), torch.where(kept, 1, clean)
 
     def finish(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        return reset_best(target, x, y, rng)
+        return reset_best(target, x, y, self.norm, rng)

@@ -24,12 +24,13 @@ class DeepFool(Attack):
     access = "gradient"
 
     class Settings(settings.Settings):
-        """steps: linearisations at most; candidates: classes considered, the clean image's most likely ones;
-        overshoot: how far beyond the boundary, relative."""
-
-        steps: int = Field(50, gt=0)
-        candidates: int = Field(10, gt=1)
-        overshoot: float = Field(0.02, ge=0)
+        steps: int = Field(50, gt=0, description="linearisations at most (the publication's max_iter)")
+        candidates: int = Field(
+            10, gt=1, description="classes considered: the label and the likeliest others of the clean image"
+        )
+        overshoot: float = Field(
+            0.02, ge=0, description="how far beyond the boundary, relative to the perturbation (the publication's eta)"
+        )
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         scores = target.scores(x)

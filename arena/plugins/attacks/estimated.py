@@ -19,10 +19,11 @@ def estimated(cls: type[Attack]) -> type[Attack]:
         access = "score"
 
         class Settings(cls.Settings):  # type: ignore[name-defined]
-            """differences: sizes of the estimator's steps. A model that binarises at 0.5 answers to a black or white
-            pixel only beyond 0.5."""
+            """A model that binarises at 0.5 answers to a black or white pixel only beyond differences of 0.5."""
 
-            differences: tuple[PositiveFloat, ...] = Field((0.01, 0.6), min_length=1)
+            differences: tuple[PositiveFloat, ...] = Field(
+                (0.01, 0.6), min_length=1, description="steps of the estimator, pixel units; the attack runs with each"
+            )
 
         def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
             for step in self.settings.differences:

@@ -9,7 +9,7 @@ def exact(cls: type[Attack]) -> type[Attack]:
     """The attack `cls` for defenses with `gradient = "exact"`, to which it does not apply in Table 1 (blank cells)."""
 
     class Exact(cls):  # type: ignore[misc, valid-type]
-        __doc__ = f"{cls.__name__} over exact gradients (envelope theorem): one query each, estimated ones take 1568."
+        __doc__ = f"{cls.__name__} over exact gradients (envelope theorem): a query each, not two a value."
         name = f"{cls.name}-exact"
 
         @classmethod

@@ -11,10 +11,16 @@ from arena.interface import settings
 from arena.interface.contracts import Attack
 from arena.target.logits import margin
 from arena.target.target import Target
+from arena.toolbox.box import across_the_box
 from arena.toolbox.directions import steepest, unit
 from arena.toolbox.search import epsilon_grid, smallest_epsilon, walk_back
 
-DIAGONAL = 28.0  # of the box of a 28 x 28 image
+STEPS = "gradient steps at each epsilon"
+STEP_SIZE = "length of a step, in epsilons"
+MOMENTUM = "share of the last direction kept"
+MAX_EPSILON = "last epsilon of the grid, in the attack's norm; none: what spans the box, 1 (Linf) or its diagonal (L2)"
+EPSILONS = "number of epsilons on the grid, evenly spaced"
+BISECTIONS = "refinements between the first epsilon of the grid that fools and the one before"
 
 
 class GradientDescent(Attack):
@@ -27,21 +33,19 @@ class GradientDescent(Attack):
     # (distances) are all alike.
 
     class Settings(settings.Settings):
-        """steps: gradient steps at each epsilon; step_size: their length in epsilons; momentum: share of the last
-        direction kept; max_epsilon, epsilons: end and number of the grid; bisections: refinements after it, which a
-        single step does not need: bisecting between the adversarial and the clean image comes to the same."""
+        """A single step needs no bisections: those between the adversarial and the clean image come to the same."""
 
-        steps: int = Field(1, gt=0)
-        step_size: float = Field(1.0, gt=0)
-        momentum: float = Field(0.0, ge=0)
-        max_epsilon: float = Field(1.0, gt=0)
-        epsilons: int = Field(1000, gt=0)
-        bisections: int = Field(0, ge=0)
+        steps: int = Field(1, gt=0, description=STEPS)
+        step_size: float = Field(1.0, gt=0, description=STEP_SIZE)
+        momentum: float = Field(0.0, ge=0, description=MOMENTUM)
+        max_epsilon: float | None = Field(None, gt=0, description=MAX_EPSILON)
+        epsilons: int = Field(1000, gt=0, description=EPSILONS)
+        bisections: int = Field(0, ge=0, description=BISECTIONS)
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings
         clean_gradient = target.gradient(x, margin)  # the first step's at every epsilon
-        grid = epsilon_grid(s.max_epsilon, s.epsilons, x.device)
+        grid = epsilon_grid(s.max_epsilon or across_the_box(self.norm, x), s.epsilons, x.device)
 
         def attempt(epsilon: Tensor, index: Tensor) -> Tensor:
             return self._descend(target, x[index], y[index], clean_gradient[index], epsilon, index)
@@ -76,9 +80,6 @@ class FGM(GradientDescent):
     name = "fgm"
     norm = "l2"
 
-    class Settings(GradientDescent.Settings):
-        max_epsilon: float = Field(DIAGONAL, gt=0)
-
 
 class FGSM(GradientDescent):
     """Fast Gradient Sign Method (Goodfellow et al. 2015): one step, a fine line search."""
@@ -92,10 +93,10 @@ class Iterative(GradientDescent):
     together, at a constant ratio, as Foolbox 1.3 did for the paper (at a ratio of 1/6, by bisection alone)."""
 
     class Settings(GradientDescent.Settings):
-        steps: int = Field(10, gt=0)
-        step_size: float = Field(0.2, gt=0)
-        epsilons: int = Field(10, gt=0)
-        bisections: int = Field(10, ge=0)
+        steps: int = Field(10, gt=0, description=STEPS)
+        step_size: float = Field(0.2, gt=0, description=STEP_SIZE)
+        epsilons: int = Field(10, gt=0, description=EPSILONS)
+        bisections: int = Field(10, ge=0, description=BISECTIONS)
 
 
 class BIM(Iterative):
@@ -112,8 +113,7 @@ class L2BIM(Iterative):
     norm = "l2"
 
     class Settings(Iterative.Settings):
-        max_epsilon: float = Field(DIAGONAL, gt=0)
-        epsilons: int = Field(28, gt=0)
+        epsilons: int = Field(28, gt=0, description=EPSILONS)
 
 
 class MIM(BIM):
@@ -122,4 +122,4 @@ class MIM(BIM):
     name = "mim"
 
     class Settings(BIM.Settings):
-        momentum: float = Field(1.0, ge=0)
+        momentum: float = Field(1.0, ge=0, description=MOMENTUM)

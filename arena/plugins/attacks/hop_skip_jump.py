@@ -11,6 +11,7 @@ from torch import Tensor
 from arena.geometry.distances import per_row
 from arena.interface import settings
 from arena.interface.contracts import Attack
+from arena.target.slices import slices
 from arena.target.target import Target
 from arena.toolbox.directions import unit
 from arena.toolbox.search import bisect_between, candidates
@@ -31,12 +32,13 @@ class HopSkipJump(Attack):
     access = "decision"
 
     class Settings(settings.Settings):
-        """steps: jumps; probes: queries for the first normal, their number grows by the square root of the step;
-        draws: noises tried as starting points."""
-
-        steps: int = Field(30, gt=0)
-        probes: int = Field(100, gt=0)
-        draws: int = Field(100, gt=0)
+        steps: int = Field(30, gt=0, description="jumps")
+        probes: int = Field(
+            100,
+            gt=0,
+            description="queries for the first normal; they grow with the square root of the step (theorem 2)",
+        )
+        draws: int = Field(100, gt=0, description="noises tried as starting points, one query each")
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         index = on_the_boundary(target, x, y, self.settings.draws, rng)
@@ -67,7 +69,21 @@ def estimated_normal(
     target: Target, image: Tensor, y: Tensor, index: Tensor, radius: Tensor, probes: int, rng: torch.Generator
 ) -> Tensor:
     """Unit directions [n, ...] into the adversarial region, from decisions at `probes` images in a distance of
-    radius [n] around each image [n, ...] (equation 16: their mean is subtracted, which lowers the variance)."""
+    radius [n] around each image [n, ...] (equation 16: their mean is subtracted, which lowers the variance).
+
+    Asked about as many images at once as 256 MiB hold, or about one and its probes.
+    """
+    size = probes * image[0].numel() * image.element_size()
+    parts = [
+        _normal(target, image[part], y[part], index[part], radius[part], probes, rng)
+        for part in slices(len(image), size)
+    ]
+    return torch.cat(parts)
+
+
+def _normal(
+    target: Target, image: Tensor, y: Tensor, index: Tensor, radius: Tensor, probes: int, rng: torch.Generator
+) -> Tensor:
     noise = torch.randn(len(image) * probes, *image.shape[1:], generator=rng).to(image.device)
     centre, radius = image.repeat_interleave(probes, 0), per_row(radius.repeat_interleave(probes), image)
     images = (centre + radius * unit(noise)).clamp(0, 1)

@@ -23,11 +23,11 @@ class LatentDescent(Attack):
     access = "reconstruction"
 
     class Settings(settings.Settings):
-        """epsilon: share of the way to the reconstruction that a step goes; steps: at most; bisections: of the last."""
-
-        epsilon: float = Field(1e-2, gt=0, le=1)
-        steps: int = Field(1000, gt=0)
-        bisections: int = Field(10, ge=0)
+        epsilon: float = Field(
+            1e-2, gt=0, le=1, description="share of the way to the reconstruction that a step goes (equation 9)"
+        )
+        steps: int = Field(1000, gt=0, description="steps at most, a query and a reconstruction each")
+        bisections: int = Field(10, ge=0, description="of the last step")
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         before, after, fooled = self._descend(target, x, y)

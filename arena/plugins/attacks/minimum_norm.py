@@ -108,13 +108,13 @@ class L0FMN(MinimumNorm):
         """A whole number of pixels, and by one at least."""
         fewer = torch.minimum(torch.minimum(epsilon - 1, (epsilon * (1 - gamma)).floor()), target.best_distance)
         more = torch.maximum(epsilon + 1, (epsilon * (1 + gamma)).floor())
-        return torch.where(gap > 0, fewer, more).clamp(1, gradient[0].numel())
+        return torch.where(gap > 0, fewer, more).clamp(1, gradient[0, 0].numel())
 
     def inside(self, image: Tensor, x: Tensor, epsilon: Tensor) -> Tensor:
         return x + largest(image - x, epsilon)
 
     def finish(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        return reset_best(target, x, y, rng)
+        return reset_best(target, x, y, self.norm, rng)
 
 
 class DDN(MinimumNorm):
@@ -137,6 +137,7 @@ class DDN(MinimumNorm):
 
 
 def largest(x: Tensor, count: Tensor) -> Tensor:
-    """x [B, ...] with all but its `count` [B] largest magnitudes set to zero."""
-    rank = x.flatten(1).abs().argsort(1, descending=True).argsort(1)
-    return x * (rank < count[:, None]).view_as(x)
+    """x [B, C, H, W] with all but its `count` [B] largest pixels set to zero; the largest channel of each counts."""
+    size = x.abs().amax(1, keepdim=True)
+    rank = size.flatten(1).argsort(1, descending=True).argsort(1)
+    return x * (rank < count[:, None]).view_as(size)

@@ -23,10 +23,8 @@ class Noise(Attack):
     access = "decision"
 
     class Settings(settings.Settings):
-        """epsilons: strengths tried by a restart, one draw each; restarts: how often."""
-
-        epsilons: int = Field(100, gt=0)
-        restarts: int = Field(10, gt=0)
+        epsilons: int = Field(100, gt=0, description="strengths tried by a restart, one draw and query each")
+        restarts: int = Field(10, gt=0, description="searches, each below 1.2 times the best strength so far")
 
     @abstractmethod
     def noisy(self, x: Tensor, epsilon: Tensor, rng: torch.Generator) -> Tensor:
@@ -56,7 +54,8 @@ class GaussianNoise(Noise):
 
 
 class SaltAndPepper(Noise):
-    """Sets a share epsilon of the pixels to black or white. Foolbox's ranks what it finds by L2; here L0 counts."""
+    """Sets each channel of a share epsilon of the pixels to 0 or 1. Foolbox's ranks what it finds by L2; here L0
+    counts."""
 
     name = "salt-and-pepper"
     norm = "l0"
@@ -66,7 +65,7 @@ class SaltAndPepper(Noise):
 
 
 def salt_and_pepper(x: Tensor, share: Tensor, rng: torch.Generator) -> Tensor:
-    """The images x [n, ...] with that share [n] of the pixels, drawn at random, set to 0 or 1."""
+    """The images x [n, C, ...] with that share [n] of the pixels, drawn at random, set to 0 or 1 in each channel."""
     draw = torch.rand(x.shape, generator=rng).to(x.device)
-    half = per_row(share / 2, x)
-    return torch.where(draw < half, 0.0, torch.where(draw >= 1 - half, 1.0, x))
+    half, pixel = per_row(share / 2, x), draw[:, :1]
+    return torch.where((pixel < half) | (pixel >= 1 - half), (draw >= 0.5).to(x.dtype), x)

@@ -9,6 +9,7 @@ from torch import Tensor
 from arena.interface import settings
 from arena.interface.contracts import Attack
 from arena.target.logits import margin
+from arena.target.slices import slices
 from arena.target.target import Target
 from arena.toolbox.search import bisect, candidates, epsilon_grid, smallest_epsilon
 
@@ -18,8 +19,8 @@ PROGRESS = 1e-4  # of the margin, or of epsilon: a round that brings less is the
 
 
 class Parsimonious(Attack):
-    """Every pixel moves by epsilon, up or down; at first all go down. In each round every block of pixels is tried the
-    other way, and as many of the best turn together as raise the margin most; where none does, blocks get smaller.
+    """Every value moves by epsilon, up or down; at first all go down. In each round every block of a channel is tried
+    the other way, and as many of the best turn together as raise the margin most; where none does, blocks get smaller.
 
     The publication turns one block after the other inside a given ball. Here epsilon shrinks after each round to the
     smallest that fools, and the search starts again near its end.
@@ -30,12 +31,14 @@ class Parsimonious(Attack):
     access = "score"
 
     class Settings(settings.Settings):
-        """blocks: the lengths of their sides, pixels; rounds: at most, for each of them; flips: shares of the pixels,
-        for each a restart from the best corner with so many turned at random, in blocks of the last size."""
-
-        blocks: tuple[PositiveInt, ...] = Field((4, 2, 1), min_length=1)
-        rounds: int = Field(50, gt=0)
-        flips: tuple[PositiveFloat, ...] = (0.05, 0.3, 0.05, 0.3)
+        blocks: tuple[PositiveInt, ...] = Field(
+            (4, 2, 1), min_length=1, description="sides of the blocks, pixels, one after the other"
+        )
+        rounds: int = Field(50, gt=0, description="at most, with each size of blocks")
+        flips: tuple[PositiveFloat, ...] = Field(
+            (0.05, 0.3, 0.05, 0.3),
+            description="shares of the values; each restarts from the best corner with so many turned at random",
+        )
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings
@@ -51,10 +54,11 @@ class Parsimonious(Attack):
 
 
 class Corners:
-    """A corner of a ball around each image: the balls' radii epsilon [B] and which pixels are up, bool [B, pixels]."""
+    """A corner of a ball around each image: the balls' radii epsilon [B] and which values are up, bool [B, values]."""
 
     def __init__(self, target: Target, x: Tensor, y: Tensor) -> None:
         self.target, self.x, self.y = target, x, y
+        self.image_bytes = x[0].numel() * x.element_size()
         self.up = torch.zeros_like(x.flatten(1), dtype=torch.bool)
         grid = epsilon_grid(1, GRID, x.device)
         self.epsilon = smallest_epsilon(self._fools, grid, len(x), bisections=0).clamp(max=1)
@@ -89,13 +93,15 @@ class Corners:
     def _gains(self, block: Tensor, index: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """By how much the margins, `before` [n], rise if one block goes up or down, whichever is better, and whether
         it goes up (both [n, blocks])."""
-        masks = torch.nn.functional.one_hot(block).T.bool()
-        up = self.up[index, None]
-        tried = torch.stack([up & ~masks, up | masks], 1)  # [n, 2, blocks, pixels]
-        changed = (tried != up[:, None]).any(-1)
-        sample = changed.nonzero()[:, 0]
+        up = self.up[index]
+        changed = torch.stack([has(block, up), has(block, ~up)], 1)  # [n, 2, blocks]: whether going down, up does
         gain = torch.full(changed.shape, -torch.inf, device=before.device)
-        gain[changed] = self._margins(tried[changed], self.epsilon[index[sample]], index[sample]) - before[sample]
+        tries = changed.nonzero()
+        for part in slices(len(tries), self.image_bytes):
+            sample, rising, turned = tries[part].unbind(1)
+            tried = torch.where(block == turned[:, None], rising[:, None].bool(), up[sample])
+            rows = index[sample]
+            gain[sample, rising, turned] = self._margins(tried, self.epsilon[rows], rows) - before[sample]
         best, rises = gain.max(1)
         return best, rises.bool()
 
@@ -110,12 +116,26 @@ class Corners:
         return self._margins(self.up[index], epsilon, index) > 0
 
     def _margins(self, up: Tensor, epsilon: Tensor, index: Tensor) -> Tensor:
-        """The margins [n] at corners `up` [n, pixels] of balls of radius epsilon [n] around the samples `index`."""
+        """The margins [n] at corners `up` [n, values] of balls of radius epsilon [n] around the samples `index`."""
+        parts = [self._at(up[p], epsilon[p], index[p]) for p in slices(len(up), self.image_bytes)]
+        return torch.cat(parts)
+
+    def _at(self, up: Tensor, epsilon: Tensor, index: Tensor) -> Tensor:
         offset = torch.where(up, epsilon[:, None], -epsilon[:, None]).view(-1, *self.x.shape[1:])
         return margin(self.target.scores((self.x[index] + offset).clamp(0, 1), index), self.y[index])
 
 
 def blocks(x: Tensor, side: int) -> Tensor:
-    """The number of the block, `side` pixels wide and high, that each pixel [pixels] of the images x belongs to."""
-    rows, columns = (torch.arange(length, device=x.device) // side for length in x.shape[-2:])
-    return (rows[:, None] * (columns[-1] + 1) + columns).flatten()
+    """The number of the block, `side` pixels wide and high in one channel, that each value [values] of the images x
+    [B, C, H, W] belongs to."""
+    count = [-(-length // side) for length in x.shape[2:]]
+    rows, columns = (torch.arange(length, device=x.device) // side for length in x.shape[2:])
+    block = rows[:, None] * count[1] + columns
+    channels = torch.arange(x.shape[1], device=x.device)[:, None, None]
+    return (channels * count[0] * count[1] + block).flatten()
+
+
+def has(block: Tensor, values: Tensor) -> Tensor:
+    """Whether any of the values, bool [n, values], in each block [n, blocks] is true."""
+    count = torch.zeros(len(values), int(block[-1]) + 1, device=values.device)
+    return count.index_add(1, block, values.to(count.dtype)) > 0

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from arena.geometry.distances import per_row
 from arena.interface import settings
 from arena.interface.contracts import Attack
 from arena.plugins.attacks.noise import salt_and_pepper
@@ -35,7 +36,7 @@ class Pointwise(Attack):
         crossovers: int = Field(10, ge=0)
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        walk = Restarts(target, x, y, self.settings.restarts, rng)
+        walk = Restarts(target, x, y, self.norm, self.settings.restarts, rng)
         walk.start(x, y, self.settings.epsilons)
         walk.reset()
         for _ in range(self.settings.crossovers):
@@ -80,17 +81,17 @@ class Restarts(Reset):
 
         grid = epsilon_grid(1, epsilons, x.device)
         found = smallest_epsilon(attempt, grid, len(self.index), bisections=0).isfinite()
-        self.image = torch.where(found[:, None], self.image, nearest_other(x, y).flatten(1)[self.index])
+        self.image = torch.where(per_row(found, self.image), self.image, self.split(nearest_other(x, y))[self.index])
 
     def cross(self) -> None:
         """Join each row with another restart of its sample and reset; the closer of before and after stays."""
         before, perturbed = self.image.clone(), self.perturbed()
         shift = int(torch.randint(1, max(2, self.restarts), (), generator=self.rng))
         other = before.roll(shift * (len(before) // self.restarts), 0)
-        rows = ((other != self.clean) & ~perturbed).any(1).nonzero().flatten()
+        rows = ((other != self.clean).any(1) & ~perturbed).any(1).nonzero().flatten()
         if not len(rows):
             return
-        joined = torch.where(perturbed, before, other)[rows]
+        joined = torch.where(perturbed[:, None], before, other)[rows]
         self.reset(rows[self.take(rows, joined)])
         farther = self.perturbed().sum(1) > perturbed.sum(1)
         self.image[farther] = before[farther]
@@ -98,13 +99,13 @@ class Restarts(Reset):
     def approach(self, bisections: int) -> None:
         """Move each perturbed pixel in turn towards its clean value, as far as the image stays adversarial."""
         for at, pixel in self.in_random_order(self.perturbed_rows()):
-            far, clean = self.image[at].gather(1, pixel), self.clean[at].gather(1, pixel)
+            far, clean = self.values(self.image[at], pixel), self.values(self.clean[at], pixel)
             attempt = partial(self._set_between, at, pixel, clean, far)
-            bisect(attempt, torch.zeros_like(far[:, 0]), torch.ones_like(far[:, 0]), bisections)
+            bisect(attempt, torch.zeros_like(far[:, 0, 0]), torch.ones_like(far[:, 0, 0]), bisections)
 
     def _set_between(
         self, rows: Tensor, pixel: Tensor, clean: Tensor, far: Tensor, share: Tensor, part: Tensor
     ) -> Tensor:
         """The same for a `part` [m] of the rows, with values that are a share [m] of the way from clean to far."""
-        value = torch.lerp(clean[part], far[part], share[:, None])
+        value = torch.lerp(clean[part], far[part], per_row(share, far))
         return self.set(rows[part], pixel[part], value)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -13,6 +15,7 @@ from arena.interface import settings
 from arena.interface.contracts import Attack
 from arena.target.logits import margin
 from arena.target.target import Target
+from arena.toolbox.box import across_the_box
 from arena.toolbox.directions import unit
 from arena.toolbox.search import walk_back
 
@@ -29,6 +32,9 @@ HALVINGS = (
     0.8,
 )  # shares of the steps after which windows have half the area
 TILE = 5  # sides of the tiles that the L2 form starts from, pixels
+STEPS = "windows drawn, one query each, and one more whenever epsilon shrinks"
+EPSILON = "radius of the ball at first, in the attack's norm; none: 1 (Linf), 0.36 of the diagonal of the box (L2)"
+SHARE = "share of the image that the first window covers (the publication's p)"
 
 
 class Square(Attack):
@@ -37,24 +43,22 @@ class Square(Attack):
     """
 
     access = "score"
+    span: ClassVar[float]  # the first epsilon, as a share of what spans the box
 
     class Settings(settings.Settings):
-        """steps: windows drawn, one query each and one for each time that epsilon shrinks; epsilon: at first; share:
-        of the image that the first window covers."""
-
-        steps: int = Field(5000, gt=0)
-        epsilon: float = Field(1.0, gt=0)
-        share: float = Field(0.8, gt=0, le=1)
+        steps: int = Field(5000, gt=0, description=STEPS)
+        epsilon: float | None = Field(None, gt=0, description=EPSILON)
+        share: float = Field(0.8, gt=0, le=1, description=SHARE)
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings
-        epsilon = torch.full_like(x[:, 0, 0, 0], s.epsilon)
+        epsilon = torch.full_like(x[:, 0, 0, 0], s.epsilon or self.span * across_the_box(self.norm, x))
         value = torch.full_like(epsilon, -torch.inf)
         pattern = proposed = self.first(x, rng)
         for step in range(s.steps):
             if step:
                 halvings = sum(step >= share * s.steps for share in HALVINGS)
-                side = max(1, round((s.share / 2**halvings * x[0].numel()) ** 0.5))
+                side = max(1, round((s.share / 2**halvings * x[0, 0].numel()) ** 0.5))
                 proposed = self.redrawn(pattern, side, rng)
             images = (x + per_row(epsilon, x) * proposed).clamp(0, 1)
             gap = margin(target.scores(images), y)
@@ -74,7 +78,7 @@ class Square(Attack):
 
     @abstractmethod
     def redrawn(self, pattern: Tensor, side: int, rng: torch.Generator) -> Tensor:
-        """The perturbations [B, ...], in epsilons, each with a window of that side drawn anew."""
+        """The perturbations [B, ...], in epsilons, each with a window of that side (cut to the image) drawn anew."""
 
     def kept(self, pattern: Tensor, clipped: Tensor) -> Tensor:
         """What to go on from: the pattern [B, ...] itself, or what the box left of it."""
@@ -82,15 +86,18 @@ class Square(Attack):
 
 
 class LinfSquare(Square):
-    """The Linf form (Algorithm 2): every pixel moves by epsilon, up or down; vertical stripes at first."""
+    """The Linf form (Algorithm 2): every value moves by epsilon, up or down, a window's alike in each channel; vertical
+    stripes at first."""
 
     name = "square-linf"
     norm = "linf"
+    span = 1.0
 
     def first(self, x: Tensor, rng: torch.Generator) -> Tensor:
         return signs(x[:, :, :1], rng).expand_as(x)
 
     def redrawn(self, pattern: Tensor, side: int, rng: torch.Generator) -> Tensor:
+        side = min(side, *pattern.shape[-2:])
         window = placed(torch.ones(side, side, device=pattern.device), corners(pattern, side, rng), pattern)
         return torch.where(window > 0, signs(pattern[:, :, :1, :1], rng), pattern)
 
@@ -101,19 +108,19 @@ class L2Square(Square):
 
     name = "square-l2"
     norm = "l2"
+    span = 10 / 28  # 10 on images of 28 x 28 pixels
 
     class Settings(Square.Settings):
-        epsilon: float = Field(10.0, gt=0)
-        share: float = Field(0.1, gt=0, le=1)
+        share: float = Field(0.1, gt=0, le=1, description=SHARE)
 
     def first(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        tiles = -(-x.shape[-1] // TILE)
-        sign = signs(x[:, :, :tiles, :tiles], rng).repeat_interleave(TILE, 2).repeat_interleave(TILE, 3)
-        pattern = bumps(TILE).to(x.device).repeat(tiles, tiles) * sign
+        rows, columns = (-(-length // TILE) for length in x.shape[-2:])
+        sign = signs(x[:, :, :rows, :columns], rng).repeat_interleave(TILE, 2).repeat_interleave(TILE, 3)
+        pattern = bumps(TILE).to(x.device).repeat(rows, columns) * sign
         return unit(pattern[..., : x.shape[-2], : x.shape[-1]])
 
     def redrawn(self, pattern: Tensor, side: int, rng: torch.Generator) -> Tensor:
-        side = max(side, 3)
+        side = min(max(side, 3), *pattern.shape[-2:])
         ones, bump = torch.ones(side, side, device=pattern.device), bumps(side).to(pattern.device)
         at = corners(pattern, side, rng)
         first, second = placed(ones, at, pattern), placed(ones, corners(pattern, side, rng), pattern)
@@ -134,14 +141,16 @@ def signs(like: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def corners(images: Tensor, side: int, rng: torch.Generator) -> Tensor:
-    """Where [B, 2] windows of that side begin, at random."""
-    return torch.randint(0, images.shape[-1] - side + 1, (len(images), 2), generator=rng).to(images.device)
+    """The rows and columns [B, 2] where windows of that side begin, at random."""
+    room = [length - side + 1 for length in images.shape[-2:]]
+    draw = torch.randint(0, math.lcm(*room), (len(images), 2), generator=rng)  # a multiple of both, so both are fair
+    return (draw % torch.tensor(room)).to(images.device)
 
 
 def placed(window: Tensor, at: Tensor, images: Tensor) -> Tensor:
-    """The square `window` [side, side] at the rows and columns `at` [B, 2] of images [B, 1, height, width] of zeros."""
+    """The square `window` [side, side] at the rows and columns `at` [B, 2] of images of zeros [B, 1, height, width]."""
     side = len(window)
-    row, column = (torch.arange(images.shape[-1], device=at.device) - at[:, k, None] for k in (0, 1))
+    row, column = (torch.arange(images.shape[k - 2], device=at.device) - at[:, k, None] for k in (0, 1))
     padded = torch.nn.functional.pad(window, (1, 1, 1, 1))
     return padded[(row + 1).clamp(0, side + 1)[:, :, None], (column + 1).clamp(0, side + 1)[:, None]][:, None]
 

@@ -8,10 +8,12 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
+from arena.errors import UserError
 from arena.geometry.distances import per_row, project
 from arena.geometry.norms import spec_of
 from arena.interface import settings
 from arena.interface.contracts import Attack, Defense
+from arena.interface.references import resolve
 from arena.models.cnn import ConvolutionalNetwork
 from arena.models.weights import ZOO, load_weights
 from arena.plugins.attacks.gradient_descent import BIM
@@ -22,6 +24,12 @@ from arena.toolbox.directions import steepest, unit
 from arena.toolbox.search import candidates, epsilon_grid, smallest_epsilon
 
 MAPS = (32, 32, 64, 10)  # of the released substitute
+SHAPE = (1, 28, 28)  # of the images that its architecture takes
+SUBSTITUTE = (
+    "a network trained on the data at hand: weights that `arena train substitute` wrote, or a function that makes a"
+    ' torch module, "file.py:name" or "package.module:name"; none: the released one, for MNIST'
+)
+BALLS = "radii around the clean image that BIM stays in, in the attack's norm"
 
 
 class Substitute(Defense):
@@ -38,6 +46,18 @@ class Substitute(Defense):
         return self.network(x)
 
 
+def substitute_network(name: str | None) -> nn.Module:
+    """The network that the setting `substitute` names; raises UserError if there is none."""
+    if name is not None and ":" in name:
+        network = resolve(name)()
+        if not isinstance(network, nn.Module):
+            raise UserError(f"substitute {name} makes {type(network).__name__}: return a torch module")
+        return network
+    network = ConvolutionalNetwork(MAPS)
+    load_weights(network, name or ZOO / "substitute.safetensors")
+    return network
+
+
 class Transfer(Attack):
     """Searches for the smallest adversarial along perturbations of the substitute: the single gradient step of FGM or
     FGSM, and where BIM ends inside balls of several sizes. The smallest perturbation that fools the substitute is no
@@ -47,21 +67,24 @@ class Transfer(Attack):
     access = "decision"
 
     class Settings(settings.Settings):
-        """max_epsilon, epsilons: end and number of the grid, before clipping; bisections: refinements after it; balls:
-        radii around the clean image that BIM stays in."""
-
-        max_epsilon: float = Field(1.0, gt=0)
-        epsilons: int = Field(100, gt=0)
-        bisections: int = Field(10, ge=0)
-        balls: tuple[PositiveFloat, ...] = (0.05, 0.1, 0.2, 0.3, 0.5)
+        substitute: str | None = Field(None, description=SUBSTITUTE)
+        max_epsilon: float = Field(1.0, gt=0, description="length of the longest perturbation, before clipping")
+        epsilons: int = Field(100, gt=0, description="lengths tried along a direction, evenly spaced")
+        bisections: int = Field(
+            10, ge=0, description="refinements between the first length that fools and the one before"
+        )
+        balls: tuple[PositiveFloat, ...] = Field((0.05, 0.1, 0.2, 0.3, 0.5), description=BALLS)
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.network = ConvolutionalNetwork(MAPS)
-        load_weights(self.network, ZOO / "substitute.safetensors")
-        self.network.eval().requires_grad_(False)
+        self.network = substitute_network(self.settings.substitute).eval().requires_grad_(False)
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+        if isinstance(self.network, ConvolutionalNetwork) and x.shape[1:] != SHAPE:
+            raise UserError(
+                f"attack {self.name}: its substitute takes images of 1 x 28 x 28 alone; set substitute = "
+                '"file.py:name" to a function that makes a network for this data, or leave the attack out'
+            )
         substitute = Target(Substitute(self.network, str(x.device)), QueryLog(x, y, self.norm), "gradient")
         self._search(target, x, y, steepest(self.norm, substitute.gradient(x, margin)))
         for radius in self.settings.balls:
@@ -97,8 +120,8 @@ class L2Transfer(Transfer):
     norm = "l2"
 
     class Settings(Transfer.Settings):
-        max_epsilon: float = Field(20.0, gt=0)
-        balls: tuple[PositiveFloat, ...] = (1.0, 2.0, 3.0, 5.0, 8.0)
+        max_epsilon: float = Field(20.0, gt=0, description="the same, in L2")
+        balls: tuple[PositiveFloat, ...] = Field((1.0, 2.0, 3.0, 5.0, 8.0), description=BALLS)
 
 
 class LinfTransfer(Transfer):

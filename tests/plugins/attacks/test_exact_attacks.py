@@ -76,7 +76,11 @@ def test_the_boundary_between_two_prototypes_is_half_way(cls):
     x, w = defense.prototypes[:1], (defense.prototypes[1] - defense.prototypes[0]).flatten().double()
     half_way = float(project(cls.norm, x.flatten().double(), w, w.square().sum() / 2).distance)
     (record,) = arena.play(defense, cls(), x, torch.tensor([0]))
-    assert half_way * (1 - 1e-6) <= record.distance <= {"l0": 1.25, "l2": 1.01, "linf": 1.01}[cls.norm] * half_way
+    assert (
+        half_way * (1 - 1e-6)
+        <= record.distance
+        <= {"l0": 1.25, "l1": 1.25, "l2": 1.01, "linf": 1.01}[cls.norm] * half_way
+    )
 
 
 def test_exact_attacks_play_where_the_gradient_is_exact_and_nowhere_else():

@@ -31,15 +31,11 @@ class CuttingPlanes(Attack):
     access = "white-box"
 
     class Settings(settings.Settings):
-        """classes: how many to aim at, those with the least bounds; starts: of the bound, in every class; rounds: of
-        half-spaces; steps: of the search in each for a better explanation; bisections: of the last stretch (L2, Linf).
-        """
-
-        classes: int = Field(3, ge=1)
-        starts: int = Field(4, ge=1)
-        rounds: int = Field(14, ge=1)
-        steps: int = Field(20, ge=1)
-        bisections: int = Field(5, ge=0)
+        classes: int = Field(3, ge=1, description="how many to aim at, those with the least bounds")
+        starts: int = Field(4, ge=1, description="descents of the bound to every class")
+        rounds: int = Field(14, ge=1, description="how often half-spaces are added")
+        steps: int = Field(20, ge=1, description="of the search for a better explanation, in each round")
+        bisections: int = Field(5, ge=0, description="of the last stretch (L2, Linf), a query each")
 
     @classmethod
     def applies_to(cls, defense: type[Defense]) -> bool:
@@ -52,7 +48,7 @@ class CuttingPlanes(Attack):
         sample = torch.arange(len(x), device=x.device).repeat_interleave(len(duels.x) // len(x))
         if self.norm == "l0" or target.defense.binary_threshold is not None:
             target.labels(duels.images, sample)
-            reset_best(target, x, y, rng)
+            reset_best(target, x, y, self.norm, rng)
         else:
             stretch(target, duels, sample, self.settings.bisections)
         return candidates(target, x)

@@ -24,7 +24,7 @@ class Each(NamedTuple):
     """A prototype for each of N rows, of a class of the row's."""
 
     code: Tensor  # [N, L]
-    image: Tensor  # [N, 784]
+    image: Tensor  # [N, P]
     penalty: Tensor  # [N]
 
     @classmethod
@@ -38,7 +38,7 @@ class Each(NamedTuple):
         return (input - self.image).square().sum(-1) + self.penalty
 
     def or_closer(self, other: Each, input: Tensor) -> Each:
-        """The one of the two, row by row, that explains the images input [N, 784] better."""
+        """The one of the two, row by row, that explains the images input [N, P] better."""
         closer = other.energy(input) < self.energy(input)
         return Each(*(torch.where(per_row(closer, mine), its, mine) for mine, its in zip(self, other, strict=True)))
 
@@ -50,7 +50,7 @@ class Duels:
     what the model sees has to reach. All cuts stay: with the last alone, the rounds would swing between a few.
 
     Args:
-        x: images, float32 [N, 1, 28, 28] in [0, 1]; label and rival: classes, int64 [N].
+        x: images, float32 [N, C, H, W] in [0, 1]; label and rival: classes, int64 [N].
         own: what explains the image best as its label; other: the rival's prototype to begin with.
     """
 
@@ -66,7 +66,7 @@ class Duels:
         )  # share of the way to them where all half-spaces begin
 
     def half_spaces(self) -> tuple[Tensor, Tensor]:
-        """normals [N, K, 784], offsets [N, K], float64: moves d of the input are across if normal . d >= offset."""
+        """normals [N, K, P], offsets [N, K], float64: moves d of the input are across if normal . d >= offset."""
         _, images, penalties = (torch.stack(parts, 1) for parts in zip(*self.cuts, strict=True))
         separation = Separation.of(self.defense, self.norm, self.x, self.label, images, penalties)
         rows = torch.arange(len(self.x), device=self.x.device)
@@ -102,8 +102,11 @@ class Duels:
         offsets = offsets + self.margin.cpu().numpy()[:, None]
         pixels = self.x.flatten(1).double().cpu().numpy()
         threshold = self.defense.binary_threshold
+        channels = self.x.shape[1]
         moves = [
-            smallest_move(self.norm, *problem) if threshold is None else cheapest_flips(self.norm, *problem, threshold)
+            smallest_move(self.norm, *problem, channels)
+            if threshold is None
+            else cheapest_flips(self.norm, *problem, threshold, channels)
             for problem in zip(pixels, normals, offsets, strict=True)
         ]
         across = torch.tensor([move is not None for move in moves], device=self.x.device)
@@ -112,7 +115,7 @@ class Duels:
         return input if threshold is None else binarize(input, self.x, threshold), across
 
     def _explain(self, input: Tensor, found: Points, steps: int) -> tuple[Each, Each]:
-        """The best explanations of the inputs [N, 784] as the label and as the rival: among what the defense found and
+        """The best explanations of the inputs [N, P] as the label and as the rival: among what the defense found and
         what `steps` of refining find from the cheapest cut and from the rival's last prototype."""
         cheapest = torch.stack([cut.energy(input) for cut in self.cuts]).argmin(0)
         rows = torch.arange(len(input), device=input.device)
@@ -128,7 +131,7 @@ class Duels:
 
 
 def refine_each(prototypes: Prototypes, label: Tensor, start: Each, input: Tensor, steps: int) -> Each:
-    """From `start` prototypes of the classes `label` [N] that explain the images input [N, 784] better.
+    """From `start` prototypes of the classes `label` [N] that explain the images input [N, P] better.
 
     The protocol refines a prototype of every class for each image; here the rows of a class share a column of as few
     images as can be.

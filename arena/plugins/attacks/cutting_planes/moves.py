@@ -22,21 +22,29 @@ TOLERANCE = 1e-6  # by which a offset may stay open, relative to the largest
 NEWTON_STEPS = 30  # finite in exact arithmetic, a handful in practice
 
 
-def smallest_move(norm: Norm, x: Array, normals: Array, offsets: Array) -> Array | None:
-    """The move d [P]; None if the box holds none. In L0 a pixel moves as far as the box allows, or not at all."""
+def smallest_move(norm: Norm, x: Array, normals: Array, offsets: Array, channels: int = 1) -> Array | None:
+    """The move d [P]; None if the box holds none. In L0 the `channels` of a pixel each move as far as the box allows,
+    or none does."""
     _supported(norm)
-    moves = {"l0": _fewest_pixels, "l2": _shortest, "linf": _flattest}
-    return _checked(moves[norm](x, normals, offsets), normals, offsets)
+    if norm == "l0":
+        move = _fewest_pixels(x, normals, offsets, channels)
+    else:
+        move = (_shortest if norm == "l2" else _flattest)(x, normals, offsets)
+    return _checked(move, normals, offsets)
 
 
-def cheapest_flips(norm: Norm, x: Array, normals: Array, offsets: Array, threshold: float) -> Array | None:
+def cheapest_flips(
+    norm: Norm, x: Array, normals: Array, offsets: Array, threshold: float, channels: int = 1
+) -> Array | None:
     """The same for a model that sees x >= threshold alone; normals, offsets and the move, flips of -1, 0 or 1, are
-    those of what it sees. A flip costs one pixel (L0) or |x_i - threshold|."""
+    those of what it sees. Flips cost one pixel, in any of its channels (L0), or |x_i - threshold| each."""
     _supported(norm)
     side = np.where(x >= threshold, -1.0, 1.0)
     gains, cost = normals * side, np.abs(x - threshold)
     if norm == "linf":
         flips = _least_level(cost, gains, offsets)
+    elif norm == "l0" and channels > 1:
+        flips = _whole_pixels(np.zeros_like(x), gains, offsets, channels)
     else:
         flips = _cover(np.ones_like(cost) if norm == "l0" else np.square(cost), gains, offsets)
     return _checked(None if flips is None else side * flips, normals, offsets)
@@ -85,11 +93,22 @@ def _flattest(x: Array, normals: Array, offsets: Array) -> Array | None:
     return None
 
 
-def _fewest_pixels(x: Array, normals: Array, offsets: Array) -> Array | None:
+def _fewest_pixels(x: Array, normals: Array, offsets: Array, channels: int) -> Array | None:
     """L0: every pixel may go up, or down, as far as the box allows."""
+    if channels > 1:
+        return _whole_pixels(x, normals, offsets, channels)
     ends = np.stack([1 - x, -x])
     chosen = _cover(np.ones(ends.size), (normals[:, None] * ends).reshape(len(offsets), -1), offsets)
     return None if chosen is None else (chosen.reshape(ends.shape) * ends).sum(0)
+
+
+def _whole_pixels(x: Array, normals: Array, offsets: Array, channels: int) -> Array | None:
+    """L0 in colour: each channel of a pixel goes to the end of the box to which the shortest move points, or none."""
+    way = _shortest(x, normals, offsets)
+    ends = np.where(way > 0, 1 - x, np.where(way < 0, -x, 0))
+    gains = (normals * ends).reshape(len(offsets), channels, -1).sum(1)
+    chosen = _cover(np.ones(gains.shape[1]), gains, offsets)
+    return None if chosen is None else ends * np.tile(chosen, channels)
 
 
 def _least_level(cost: Array, gains: Array, offsets: Array) -> Array | None:
