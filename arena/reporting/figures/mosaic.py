@@ -19,7 +19,7 @@ class Mosaic:
 
     def __init__(self, width: int, height: int) -> None:
         self.figure = Figure(figsize=(INCHES * width, INCHES * height))
-        self._limits = {"xlim": (0, width), "ylim": (height, 0), "aspect": "equal"}
+        self._limits: dict[str, Any] = {"xlim": (0, width), "ylim": (height, 0), "aspect": "equal"}
         self._ax = self.figure.add_axes((0, 0, 1, 1), **self._limits)
         self._ax.axis("off")
 

@@ -56,7 +56,8 @@ def read_gallery(
 ) -> Gallery:
     """All samples with a result; the adversarials of every attack, or the closest ones where those are too many.
 
-    clean: images, float32 [N, C, H, W] in [0, 1]; class_names: empty where classes are called by number. Raises UserError for a stored image that cannot be read.
+    clean: images, float32 [N, C, H, W] in [0, 1]; class_names: empty where classes are called by number. Raises
+    UserError for a stored image that cannot be read.
     """
     matches = connection.execute(select(current_match).order_by(current_match.c.id)).all()
     result = schema.result.c
