@@ -26,6 +26,7 @@ from arena.reporting.figures.curves import figure2, figure_queries
 from arena.reporting.figures.data import QUERIES
 from arena.reporting.figures.distributions import figure8
 from arena.reporting.figures.galleries import figure3, figure4, figure_quantiles
+from arena.reporting.figures.mosaic import Mosaic
 from arena.reporting.figures.style import COLORS, MARKERS, RC, look, save
 from arena.store import distals as distal_rows
 from arena.store import schema
@@ -85,14 +86,23 @@ def lines(ax):
 
 
 def pictures(figure):
-    """The images in a mosaic, cut out along its grid, by their upper left corner."""
-    (shown,) = figure.axes[0].get_images()
-    canvas = shown.get_array()
-    corners = {}
-    for y, x in np.argwhere(~np.ma.getmaskarray(canvas)):
-        if not any(x0 <= x < x0 + 28 and y0 <= y < y0 + 28 for x0, y0 in corners):
-            corners[int(x), int(y)] = np.asarray(canvas[y : y + 28, x : x + 28], np.float32)
-    return corners
+    """The images in a mosaic by their upper left corner."""
+    found = {}
+    for shown in figure.axes[0].get_images():
+        left, _, _, top = shown.get_extent()
+        found[int(left), int(top)] = np.asarray(shown.get_array(), np.float32)
+    return found
+
+
+def test_a_mosaic_shows_color_and_any_size_in_its_place():
+    mosaic = Mosaic(100, 100)
+    color = np.random.default_rng(0).random((3, 10, 20))
+    mosaic.image(0, 8, color)
+    mosaic.image(50, 8, color[:1, :, :5])
+    wide, tall = mosaic.figure.axes[0].get_images()
+    assert np.array_equal(wide.get_array(), color.transpose(1, 2, 0)) and wide.get_extent() == [0, 32, 32, 16]
+    assert np.array_equal(tall.get_array(), color[0, :, :5]) and tall.get_extent() == [58, 74, 40, 8]
+    assert mosaic.figure.axes[0].get_xlim() == (0, 100)
 
 
 distances = st.lists(st.one_of(st.just(0.0), st.just(math.inf), st.floats(0, 50)), min_size=1, max_size=30)
