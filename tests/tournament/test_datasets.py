@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
+from browser import chromium
 from plugin_packages import arena
+
+from arena.store.store import open_store
 
 PLUGIN = '''
 import torch
@@ -89,6 +93,29 @@ def test_what_was_played_is_verified_and_reported(played):
     assert "0 failures" in run(played, "verify")
     run(played, "report", "--out", "page.html")
     assert "mine" in (played / "page.html").read_text(encoding="utf-8")
+
+
+PIXELS = "const c = arguments[0]; return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+
+
+def test_the_gallery_shows_its_colors(played):
+    run(played, "report", "--out", "page.html")
+    waiting = pytest.importorskip("selenium.webdriver.support.wait")
+    with chromium() as driver:
+        driver.get((played / "page.html").as_uri())
+        buttons = "#samples button canvas"
+        waiting.WebDriverWait(driver, 60).until(lambda driver: driver.find_elements("css selector", buttons))
+        shown = [driver.execute_script(PIXELS, one) for one in driver.find_elements("css selector", buttons)]
+        perturbed = driver.find_element("css selector", "#sample-images .adversarials canvas")
+        adversarial = np.array(driver.execute_script(PIXELS, perturbed)).reshape(5, 7, 4)[..., :3]
+        assert driver.get_log("browser") == []
+    x = np.load(played / "test.npz")["x"][:6]
+    assert np.array_equal(np.array(shown).reshape(6, 5, 7, 4)[..., :3], x)
+    with closing(open_store(str(played / "arena.db"))) as store:
+        rows = store.results(adversarials=True)
+    first = min((row for row in rows if row["sample"] == 0 and row["norm"] == "l2"), key=lambda row: row["distance"])
+    stored = first["adversarial"].transpose(1, 2, 0) * 255
+    assert np.abs(adversarial - stored).max() <= 255 * np.abs(stored / 255 - x[0] / 255).max() / 30 + 1
 
 
 def test_data_that_changed_is_another_tournament(played):
