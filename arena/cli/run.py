@@ -11,7 +11,12 @@ import click
 from arena.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
     from rich.console import Console
+
+    from arena.store.leaderboard import LeaderboardRow
+    from arena.tournament.roster import Failed
 
 
 @click.command()
@@ -68,9 +73,24 @@ def run(
             plan = plan_matches(settings, store, contestants)
             say_plan(plan, "samples", store.name, console)
             failures = contestants.failures + follow(plan, executor, console)
+            board = store.leaderboard()
+            failures += _unstable(board, contestants.defenses)
             if not quiet:
-                print(render(store.leaderboard(), "table"))
+                print(render(board, "table"))
     return finish(failures)
+
+
+def _unstable(board: Sequence[LeaderboardRow], defenses: Container[str]) -> list[Failed]:
+    """Defenses of this run whose answers changed: what their rows say of robustness is not to be trusted."""
+    from arena.store.leaderboard import ALL
+    from arena.tournament.roster import Failed
+
+    advice = "asked again, it answers otherwise; is it in evaluation mode, and deterministic?"
+    return [
+        Failed(row.defense, f"unstable on {row.unstable} of {row.samples} samples in {row.norm}: {advice}")
+        for row in board
+        if row.unstable and row.attack == ALL and row.defense in defenses
+    ]
 
 
 def _say_preset(file: Path, preset: str, console: Console, verbose: bool) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 import warnings
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,8 +78,10 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
 
 
 def fill(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
-    """Put `tensors`, which came from `path`, into `module`. Raises UserError if they are of another architecture."""
+    """Put `tensors`, which came from `path`, into `module`. Raises UserError if they are of another
+    architecture, or no finite numbers."""
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    floating = {name: tensor.is_floating_point() for name, tensor in module.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     for name, shape in expected.items():
         # Checkpoints of before torch 0.4.1 lack this counter, and evaluation does not use it.
@@ -90,10 +92,23 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> Non
             raise UserError(f"weights {path} are of another architecture: {difference}; {_REMEDY}")
     if extra := found.keys() - expected.keys():
         raise UserError(f"weights {path} are of another architecture: {min(extra)} is unknown; {_REMEDY}")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() != floating[name] or tensor.is_complex():
+            raise UserError(f"weights {path} are of another kind: {name} is {tensor.dtype}; {_REMEDY}")
+        if not bool(tensor.isfinite().all()):
+            raise UserError(f"weights {path}: {name} has values that are not finite; {_REMEDY}")
     module.load_state_dict(tensors)
 
 
 _REMEDY = "give a file that `arena train` wrote for this defense"
+
+
+def _refuse_inflated(path: Path) -> None:
+    """torch stores tensors as they are: an archive that grows when it is unpacked is none of its."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > 2 * path.stat().st_size:
+                raise ValueError("compressed")
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -103,14 +118,17 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         UserError: the file is missing, damaged or no weights at all.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise UserError(f"cannot read weights {path}: it is no file; {_REMEDY}")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
+        _refuse_inflated(path)
         with warnings.catch_warnings(action="ignore"):  # torch's guesses about what a foreign file might be
             tensors = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"cannot read weights {path}: {error.strerror or error}; {_REMEDY}") from error
-    except (safetensors.SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
+    except Exception as error:  # an unpickler meets every kind of error in bytes that are no pickle
         raise UserError(f"weights {path} are damaged or no weights at all; {_REMEDY}") from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise UserError(f"weights {path} hold no state dict; {_REMEDY}")

@@ -78,6 +78,7 @@ COLUMNS = (
     Column("epsilon", None, lambda row: row.epsilon),
     Column("accuracy", "acc.", lambda row: row.accuracy, Style.share),
     Column("unstable", "unstable", lambda row: row.unstable),
+    Column("masked", "masked", lambda row: row.masked),
     Column("fragile", "fragile", lambda row: row.fragile),
     Column(
         "lower_bound_mean",

@@ -71,7 +71,8 @@ class LeaderboardRow:
     `unstable` counts the samples without an adversarial that holds but with one that fooled the defense at first: they
     count in `accuracy`, as not robust, and have no distance to count elsewhere.
     `fragile` counts the samples whose closest adversarial vanishes once the defense's inference converges; where a
-    solid one is equally close, it is not counted.
+    solid one is equally close, it is not counted. `masked` counts the samples for which some gradient of the defense
+    was zero everywhere or not finite: gradient attacks may then say little.
     `bracket` is None where no sample has both a result and a bound, `rank` unless by="attack", and `curve`, the
     (queries, median distance) of an attack (see `ranking.curve`), unless curves were asked for.
     """
@@ -88,6 +89,7 @@ class LeaderboardRow:
     fingerprint: str
     fragile: int = 0
     unstable: int = 0
+    masked: int = 0
     bracket: Bracket | None = None
     rank: Rank | None = None
     curve: list[tuple[int, float]] | None = None
@@ -117,7 +119,7 @@ def rows(
             raise UserError(f"leaderboard: unknown {value!r}: choose one of {', '.join(filter(None, known))}")
     epsilons: dict[Any, float] = {**datasets.thresholds(connection, datasets.latest_hash()), **(thresholds or {})}
     played = connection.scalar(select(schema.tournament.c.dataset).order_by(schema.tournament.c.last_used.desc()))
-    bounds = _lower_bounds(connection)
+    bounds, masked = _lower_bounds(connection), _masked(connection)
     board = []
     for (defense, norm_of_row), by_attack in _evidence(connection, norm, cross_norm, attacks).items():
         merged = {attack: _merge(parts) for attack, parts in by_attack.items()}
@@ -136,6 +138,7 @@ def rows(
                 fingerprint=defense.fingerprint,
                 fragile=int(found.fragile.sum()),
                 unstable=int((found.distances == _UNSTABLE).sum()),
+                masked=len(set().union(*(masked.get(match, ()) for match in found.matches))),
                 bracket=_bracket(found, bounded),
                 rank=ranks.get(attack),
                 dataset=played or "",
@@ -264,6 +267,14 @@ def _bracket(found: _Distances, bounds: Mapping[int, float]) -> Bracket | None:
     away = distances > 0
     tightness = float(np.median(lower[away] / distances[away])) if away.any() else None
     return Bracket(float(lower.mean()), float(distances.mean()), tightness)
+
+
+def _masked(connection: Connection) -> dict[int, set[int]]:
+    """The samples of each match for which a gradient was zero everywhere or not finite."""
+    result, samples = schema.result.c, defaultdict(set)
+    for match_id, sample in _pairs(connection, select(result.match_id, result.sample).where(schema.MASKED)):
+        samples[match_id].add(sample)
+    return samples
 
 
 def _lower_bounds(connection: Connection) -> dict[tuple[int, str], dict[int, float]]:

@@ -67,6 +67,7 @@ def _thresholds_of_data(connection: Connection) -> None:
     rows = [{"data_hash": played, "norm": norm, "epsilon": epsilon} for played in hashes for norm, epsilon in epsilons]
     if rows:
         connection.execute(insert(threshold), rows)
+    renew(connection, result)  # an index of the samples with masked gradients
 
 
 # MIGRATIONS[n - 1] takes the tables of version n to version n + 1. A step is never edited once released.

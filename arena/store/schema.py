@@ -160,6 +160,8 @@ result = Table(
 )
 FAILED = result.c.status == literal_column(f"'{Status.ERROR}'")  # no parameter: an index on a condition needs its words
 Index("result_failed", result.c.match_id, result.c.sample, sqlite_where=FAILED, postgresql_where=FAILED)
+MASKED = result.c.masked > literal_column("0")
+Index("result_masked", result.c.match_id, result.c.sample, sqlite_where=MASKED, postgresql_where=MASKED)
 # All that a leaderboard reads, beside the adversarials' gigabytes instead of between them.
 Index(
     "result_evidence",

@@ -280,3 +280,11 @@ def test_going_back_to_earlier_weights_counts_their_results_again(store):
 def test_an_unknown_choice_names_the_known_ones(store, wrong):
     with pytest.raises(UserError, match=r"choose one of (l0|match)"):
         store.leaderboard(**wrong)
+
+
+def test_samples_whose_gradients_were_masked_are_counted_once(store):
+    for name in ("ddn", "fgm"):
+        rows = [record(0, "not_found", masked=3), record(1, masked=0 if name == "fgm" else 1), record(2)]
+        store.append(open_match(store, defense("flat"), attack(name)), rows)
+    counts = {row.attack: row.masked for row in store.leaderboard() if row.defense == "flat"}
+    assert counts == {"ddn": 2, "fgm": 1, "all": 2}
