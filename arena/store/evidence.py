@@ -57,7 +57,7 @@ def counts(connection: Connection, statuses: Sequence[Status] = ()) -> dict[int,
     query = select(result.c.match_id, func.count()).group_by(result.c.match_id).order_by(result.c.match_id)
     if statuses:
         query = query.where(result.c.status.in_(statuses))
-    return dict(connection.execute(query).tuples().all())
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def samples(connection: Connection, match_id: int, statuses: Sequence[Status] = ()) -> list[int]:
