@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import arena
+from arena import cli
 from arena.data import data_hash
 from arena.evaluation.verify import replay
 from arena.geometry.norms import NORMS
@@ -100,7 +101,7 @@ def test_what_the_referee_stored_holds(database):
         ("status = 'error'", "it is error, but its distance is"),
         ("distance = 'far'", "its distance is 'far'"),
         ("distance = null", "its distance is not its linf distance"),
-        ("adversarial = null", "it has no adversarial"),
+        ("adversarial = null", "it is found, but has no adversarial"),
         ("adversarial_label = label", "it is found with label"),
         ("clean_label = (label + 1) % 10", "it is found with label"),
         ("margin = -1", "a margin of -1"),
@@ -332,3 +333,26 @@ def test_another_defense_under_the_same_name_proves_nothing(database):
 
 def test_a_row_older_than_a_norm_lacks_it(database):
     assert database("update result set l1 = null where sample = 3").failures == []
+
+
+def command(monkeypatch, capsys, *arguments):
+    """Exit code and standard output of the command."""
+    monkeypatch.setattr("sys.argv", ["arena", "verify", "--quiet", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return end.value.code or 0, capsys.readouterr().out
+
+
+def test_the_command_says_what_holds_and_what_does_not(played, tmp_path, monkeypatch, capsys):
+    sound = command(monkeypatch, capsys, "--db", played)
+    assert sound == (0, f"{SAMPLES} rows checked, 0 played again, 0 failures\n")
+    damaged = tmp_path / "damaged.db"
+    damaged.write_bytes(played.read_bytes())
+    with closing(sqlite3.connect(damaged)) as connection:
+        [(page,)] = connection.execute("select rootpage from sqlite_master where name = 'result'")
+        [(size,)] = connection.execute("pragma page_size")
+    with damaged.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * 64)
+    code, out = command(monkeypatch, capsys, "--db", damaged, "--replay", 0)
+    assert code == 1 and out.startswith("the file is damaged: ") and "not all rows were checked" in out
