@@ -30,7 +30,7 @@ from arena.cli import options
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is chosen by these two.")
 @options.no_progress
 def verify(db: str | None, rate: float, replays: int, seed: int, quiet: bool) -> int:
-    """Check what is stored: the database itself, every row from its bytes, and a few rows by playing them again.
+    """Check the database, every row from its bytes, and a few by playing them again.
 
     Exit code 0: all hold; 1: some do not or could not be checked, they are listed; 2: bad usage or settings.
     docs/design.md lists what cannot be verified.
