@@ -15,7 +15,7 @@ from arena.evaluation.consistency import contradictions
 from arena.evaluation.referee import fragile, play
 from arena.geometry.distances import distance
 from arena.geometry.norms import NORMS, SPECS, Norm
-from arena.interface.contracts import Attack, Defense
+from arena.interface.contracts import Attack, Converges, Defense
 from arena.interface.results import Evidence, Record, Status, StoredMatch, Verification
 from arena.target.logits import ROUNDING, evaluate, margin, size
 
@@ -157,6 +157,8 @@ def _refuted(defense: Defense, match: StoredMatch, records: Sequence[Record], x:
         logits = clean if record.adversarial is None else next(answers)
         if record.clean_label is not None and not _stands(clean, record.clean_label):
             yield f"{where}its clean image is classified as {int(clean.argmax())}, stored as {record.clean_label}"
+        if record.fragile is not None and not isinstance(defense, Converges):
+            yield f"{where}it has a value for fragile, but the defense's inference does not converge"
         if record.adversarial_label is not None:
             if not _stands(logits, record.adversarial_label):
                 yield f"{where}it is classified as {int(logits.argmax())}, stored as {record.adversarial_label}"

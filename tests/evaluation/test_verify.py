@@ -108,6 +108,7 @@ def test_what_the_referee_stored_holds(database):
         ("margin = 9e999", "a margin of inf"),
         ("margin = margin + 1", "its margin is stored as"),
         ("queries = -1", "its queries are -1"),
+        ("fragile = 1", "it has a value for fragile"),
         ("masked = 99", "its masked gradients are 99"),
         ("best_query = 99", "its best query is 99"),
         ("seconds = -1", "its seconds are -1"),
