@@ -107,28 +107,29 @@ class Distal:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """A row that counts against a defense, with all that is needed to check it again.
+class StoredMatch:
+    """A match as it was stored: who met under which conditions, and in which environments the tournament was played.
 
-    `conditions` are those of its tournament, with the `description` that opens its data set; `adversarial` is float32
-    [C, H, W], or None where the clean image itself is misclassified.
+    `description` opens their data set again; `norm` is the attack's; `budget` the queries per sample (None: no limit).
     """
 
-    match_id: int
+    id: int
     conditions: dict[str, Any]
+    description: dict[str, Any]
+    environments: list[dict[str, str]]
     defense: Identity
-    attack: str
+    attack: Identity
     norm: Norm
+    budget: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A row as it was stored, to be checked again. Where it is no record, `record` is None and `damage` says why."""
+
     sample: int
-    label: int
-    adversarial_label: int | None
-    status: Status
-    distance: float | None
-    l0: float | None
-    l1: float | None
-    l2: float | None
-    linf: float | None
-    adversarial: np.ndarray | None
+    record: Record | None
+    damage: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

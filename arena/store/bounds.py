@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Connection, and_, insert, select
+from sqlalchemy import Column, Connection, and_, func, insert, select
 
 from arena.geometry.norms import Norm
 from arena.store.schema import bound, defense
@@ -70,14 +70,16 @@ def _columns(series: Series) -> dict[Column[Any], Any]:
     }
 
 
-def best(connection: Connection, fingerprint: str, data_hash: str) -> dict[tuple[int, Norm], float]:
-    """By sample and norm the best kind of bound, of each the least over seeds, of the defense with this fingerprint."""
+def by_kind(connection: Connection, fingerprint: str, data_hash: str) -> dict[tuple[int, Norm, str], float]:
+    """By sample, norm and kind the bound, the least over seeds, of the defense with this fingerprint."""
+    key = (bound.c.sample, bound.c.norm, bound.c.kind)
     query = (
-        select(lower_bound.c.sample, lower_bound.c.norm, lower_bound.c.value)
-        .join_from(lower_bound, defense, lower_bound.c.defense_id == defense.c.id)
-        .where(defense.c.fingerprint == fingerprint, lower_bound.c.data_hash == data_hash)
+        select(*key, func.min(bound.c.value))
+        .join_from(bound, defense)
+        .where(defense.c.fingerprint == fingerprint, bound.c.data_hash == data_hash)
+        .group_by(*key)
     )
-    return {(sample, norm): value for sample, norm, value in connection.execute(query)}
+    return {(sample, norm, kind): value for sample, norm, kind, value in connection.execute(query)}
 
 
 def of_current_defenses(connection: Connection, data_hash: str) -> LowerBounds:

@@ -113,6 +113,21 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
+def reading_damaged(engine: Engine) -> Iterator[Connection]:
+    """As `reading`; text of SQLite that is not UTF-8 is read with replacement characters instead of failing."""
+    with reading(engine) as connection:
+        driver: Any = connection.connection.driver_connection
+        if engine.dialect.name != "sqlite":  # others cannot hold such text
+            yield connection
+            return
+        driver.text_factory = lambda text: text.decode(errors="replace")
+        try:
+            yield connection
+        finally:
+            driver.text_factory = str
+
+
+@contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """One transaction: whole, or not at all when the block raises or the process dies."""
     with explained(engine.url), engine.execution_options(begin=_WRITE).begin() as connection:

@@ -44,7 +44,7 @@ def register_tournament(
     this = schema.tournament.c.id == identifier
     recorded = select(schema.tournament.c.environments).where(this).with_for_update()
     environments = json.loads(connection.execute(recorded).scalar_one())
-    if (environment := _environment()) not in environments:
+    if (environment := current_environment()) not in environments:
         both = as_json([*environments, environment])
         connection.execute(update(schema.tournament).where(this).values(environments=both))
     return identifier
@@ -115,6 +115,17 @@ def _plugin_values(identity: Identity) -> Key:
 
 
 @cache  # it reads files, and a commit waits for it
-def _environment() -> dict[str, str]:
+def current_environment() -> dict[str, str]:
+    """What rows may depend on beside the conditions of their tournament: versions, machine, and `isa`, the instruction
+    set of the kernels."""
     packages = {name: metadata.version(name) for name in ("arena-robustness", "torch", "numpy", "foolbox")}
-    return {"python": platform.python_version(), "machine": platform.machine(), **packages}
+    machine = {"machine": platform.machine(), "isa": _instruction_set()}
+    return {"python": platform.python_version(), **machine, **packages}
+
+
+def _instruction_set() -> str:
+    try:
+        from arena import _native
+    except ImportError:  # plain torch stands for the kernels
+        return "none"
+    return _native.instruction_set()

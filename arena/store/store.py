@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Engine,
     Table,
@@ -18,17 +17,16 @@ from sqlalchemy import (
     bindparam,
     delete,
     exists,
-    func,
     select,
     update,
 )
 
 from arena.errors import UserError
 from arena.geometry.norms import Norm
-from arena.interface.results import DatasetIdentity, Evidence, Identity, Record, Status
-from arena.store import datasets, identities, leaderboard, schema
+from arena.interface.results import DatasetIdentity, Identity, Record, Status
+from arena.store import identities, leaderboard, schema
 from arena.store.blobs import pack, unpack
-from arena.store.engine import database_name, insert_new, open_engine, reading, storable, writing
+from arena.store.engine import database_name, insert_new, open_engine, reading, reading_damaged, storable, writing
 from arena.store.identities import as_json
 from arena.store.migrations import prepare
 from arena.store.views import current_match
@@ -106,6 +104,10 @@ class Store:
     def reading(self) -> AbstractContextManager[Connection]:
         """A connection to one consistent snapshot, for queries that the store does not have."""
         return reading(self._engine)
+
+    def reading_damaged(self) -> AbstractContextManager[Connection]:
+        """As `reading`, for checks: text that is not UTF-8 is read with replacement characters instead of failing."""
+        return reading_damaged(self._engine)
 
     def writing(self) -> AbstractContextManager[Connection]:
         """A connection to one transaction, for the tables that have modules of their own."""
@@ -264,43 +266,6 @@ class Store:
         with reading(self._engine) as connection:
             return leaderboard.rows(connection, norm, by, cross_norm, thresholds, attacks, curves)
 
-    def evidence_counts(self) -> dict[int, int]:
-        """How many rows of each match `evidence` yields, by its id."""
-        result = schema.result.c
-        query = select(result.match_id, func.count()).where(_counts_against()).group_by(result.match_id)
-        with reading(self._engine) as connection:
-            return {row[0]: row[1] for row in connection.execute(query)}
-
-    def evidence(self) -> Iterator[Evidence]:
-        """Every adversarial and every misclassified sample, match by match, those of superseded defenses included.
-
-        Raises UserError, naming match and sample, for an image that cannot be read.
-        """
-        matches = (
-            select(schema.match, schema.tournament.c.conditions, schema.attack.c.name.label("attack"))
-            .join_from(schema.match, schema.tournament)
-            .join(schema.attack)
-            .order_by(schema.match.c.id)
-        )
-        result = schema.result.c
-        of_row = [result[field.name] for field in fields(Evidence) if field.name in _COLUMNS]
-        kept = select(*of_row).where(_counts_against())
-        with reading(self._engine) as connection:
-            for match in connection.execute(matches).all():
-                conditions, defense = json.loads(match.conditions), _defense(connection, match.defense_id)
-                of_data = conditions["dataset"], conditions["data_hash"]
-                conditions["description"] = datasets.description(connection, *of_data)
-                shared = (match.id, conditions, defense, match.attack, match.norm)
-                query = kept.where(result.match_id == match.id).order_by(result.sample)
-                for row in connection.execute(query, execution_options={"yield_per": 1000}).mappings():
-                    blob = row["adversarial"]
-                    image = None if blob is None else stored_image(match.id, row["sample"], blob)
-                    yield Evidence(*shared, **{**row, "status": Status(row["status"]), "adversarial": image})
-
-
-def _counts_against() -> ColumnElement[bool]:
-    return schema.result.c.status.in_([Status.FOUND, Status.MISCLASSIFIED])
-
 
 def _append(connection: Connection, match_id: int, records: Sequence[Record], error: str | None) -> None:
     """Looks only at the rows of the unit's samples and, by an index of their own, at those that failed."""
@@ -347,8 +312,3 @@ def stored_image(match_id: int, sample: int, blob: bytes) -> np.ndarray:
             f"match {match_id}, sample {sample}: the stored adversarial is damaged ({failure}): delete that row of"
             " the table result and run again"
         ) from failure
-
-
-def _defense(connection: Connection, defense_id: int) -> Identity:
-    row = connection.execute(select(schema.defense).where(schema.defense.c.id == defense_id)).one()
-    return Identity(row.name, row.fingerprint, row.package, row.version, json.loads(row.settings))

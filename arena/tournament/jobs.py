@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from arena.geometry.norms import Norm
-from arena.interface.results import Evidence
+from arena.interface.results import Evidence, StoredMatch
 
 Purpose = Literal["match", "bound", "distal"]
 
@@ -134,27 +134,43 @@ class DistalJob(Job):
 
 @dataclass(frozen=True)
 class VerifyJob(Job):
-    """Some stored rows of one match, to be checked again; bounds: on their distances, by sample and norm."""
+    """Some stored rows of one match, to be checked again; bounds: on their distances, by sample, norm and kind."""
 
+    match: StoredMatch
     rows: tuple[Evidence, ...]
-    bounds: Mapping[tuple[int, Norm], float]
+    bounds: Mapping[tuple[int, Norm, str], float]
 
     @property
     def label(self) -> str:
-        return f"{self.match}, {_span('sample', [row.sample for row in self.rows])}"
+        return f"{self.where}, {_span('sample', [row.sample for row in self.rows])}"
 
     @property
-    def match(self) -> str:
+    def where(self) -> str:
         """Which match it is, for readers."""
-        return f"{self.group}, {self.rows[0].attack} against {self.rows[0].defense.name}"
+        return f"{match_group(self.match.id)}, {self.match.attack.name} against {self.match.defense.name}"
 
     @property
     def group(self) -> str:
-        return match_group(self.rows[0].match_id)
+        return match_group(self.match.id)
 
     @property
     def size(self) -> int:
         return len(self.rows)
+
+
+@dataclass(frozen=True)
+class ReplayJob(VerifyJob):
+    """The rows of one chunk of a stored match, to be played again under the chunk's seed.
+
+    same_environment: they were played in one like this.
+    """
+
+    seed: int
+    same_environment: bool
+
+    @property
+    def group(self) -> str:
+        return f"{match_group(self.match.id)} again"
 
 
 def match_group(match_id: int) -> str:

@@ -1,4 +1,4 @@
-"""What is asked for and the store does not have, as jobs: matches, lower bounds, distals, verifications."""
+"""What is asked for and the store does not have, as jobs: matches, lower bounds, distals."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import hashlib
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby, islice
 from typing import Any
 
 from arena.geometry.norms import Norm
-from arena.interface.results import Evidence, Identity
+from arena.interface.results import Identity
 from arena.store import bounds as bound_rows
 from arena.store import distals as distal_rows
 from arena.store.store import MatchKey, Store
 from arena.tournament.config import Config
-from arena.tournament.jobs import BoundJob, DistalJob, Job, MatchJob, VerifyJob, match_group
+from arena.tournament.jobs import BoundJob, DistalJob, Job, MatchJob
 from arena.tournament.roster import Contestants, identities, is_foreign
-from arena.tournament.sinks import BoundSink, DistalSink, MatchSink, PlannedMatch, Sink, VerifySink
+from arena.tournament.sinks import BoundSink, DistalSink, MatchSink, PlannedMatch, Sink
 
 BOUND_CHUNK = 20  # samples bounded, and committed, at once
-VERIFY_CHUNK = 200  # rows checked at once: a few MB
 
 
 @dataclass
@@ -111,14 +109,6 @@ def plan_distals(config: Config, store: Store, contestants: Contestants, steps: 
     return Plan.of(jobs, DistalSink(store, identities(contestants.defenses)), settled)
 
 
-def plan_verification(store: Store, sink: VerifySink, timeout: float) -> Plan:
-    """Every row that counts against a defense, read as it is needed: memory does not grow with the store."""
-    counts = store.evidence_counts()
-    total = sum(-(-count // VERIFY_CHUNK) for count in counts.values())
-    sizes = Counter({match_group(match_id): count for match_id, count in counts.items()})
-    return Plan(_verify_jobs(store, timeout), sink, total, sizes)
-
-
 def bounds_of(store: Store, column: Column, data_hash: str) -> list[list[float]]:
     """The bounds of a column that the store has: of each seed, in order of samples."""
     known = [_known(store, column, data_hash, seed) for seed in range(column.seeds)]
@@ -178,26 +168,6 @@ def _known(store: Store, column: Column, data_hash: str, seed: int) -> dict[int,
     return bound_rows.read(store, bound_rows.Series(defense_id, data_hash, column.norm, column.kind, seed))
 
 
-def _verify_jobs(store: Store, timeout: float) -> Iterator[VerifyJob]:
-    for _, of_match in groupby(store.evidence(), key=lambda row: row.match_id):
-        bounds: dict[tuple[int, Norm], float] | None = None
-        for rows in _batched(of_match, VERIFY_CHUNK):
-            defense = rows[0].defense
-            if bounds is None:
-                with store.reading() as connection:
-                    bounds = bound_rows.best(connection, defense.fingerprint, rows[0].conditions["data_hash"])
-            samples = {row.sample for row in rows}
-            of_rows = {key: value for key, value in bounds.items() if key[0] in samples}
-            yield VerifyJob(timeout, is_foreign(defense.package), rows, of_rows)
-
-
 def _chunks(samples: int, size: int) -> Iterator[range]:
     """The first so many samples, in ranges of `size`."""
     return (range(first, min(first + size, samples)) for first in range(0, samples, size))
-
-
-def _batched(rows: Iterable[Evidence], size: int) -> Iterator[tuple[Evidence, ...]]:
-    """itertools.batched of Python 3.12."""
-    rows = iter(rows)
-    while batch := tuple(islice(rows, size)):
-        yield batch

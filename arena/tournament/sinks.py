@@ -12,7 +12,7 @@ from arena.store import distals as distal_rows
 from arena.store.store import MatchKey, Store, Unit
 from arena.tournament import answers
 from arena.tournament.executors import Failure
-from arena.tournament.jobs import BoundJob, DistalJob, Job, MatchJob, VerifyJob
+from arena.tournament.jobs import BoundJob, DistalJob, Job, MatchJob, ReplayJob, VerifyJob
 
 J = TypeVar("J", bound=Job, contravariant=True)
 
@@ -127,6 +127,7 @@ class VerifySink:
     """Counts what the check of stored rows came to; what it says is passed on, not kept."""
 
     checked: int = 0
+    replayed: int = 0
     failures: int = 0
     fragile: int = 0
 
@@ -135,10 +136,13 @@ class VerifySink:
 
     def take(self, job: VerifyJob, rows: Any) -> list[str]:
         found = answers.verification(job, rows)
-        self.checked += found.checked
+        if isinstance(job, ReplayJob):
+            self.replayed += found.checked
+        else:
+            self.checked += found.checked
         self.failures += len(found.failures)
         self.fragile += len(found.fragile)
-        return [f"{job.match}, {line}" for line in found.fragile + found.failures]
+        return [f"{job.where}, {line}" for line in found.fragile + found.failures]
 
     def fail(self, job: VerifyJob, failure: Failure) -> None:
         """Its rows are neither right nor wrong."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from importlib import import_module, metadata
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -15,18 +16,18 @@ from arena import data
 from arena.errors import PluginError, UserError
 from arena.evaluation import bounds, distal, referee
 from arena.evaluation.preflight import preflight
-from arena.evaluation.verify import verify
+from arena.evaluation.verify import replay, verify
 from arena.interface.contracts import Attack, Defense
 from arena.interface.dataset import Dataset
 from arena.interface.devices import resolve_device
 from arena.interface.prototypes import HasPrototypes
 from arena.interface.registry import Kind, load_attack, load_defense, registry
-from arena.interface.results import DatasetIdentity, Verification
+from arena.interface.results import DatasetIdentity, Identity, Verification
 from arena.interface.source import code_digest
 from arena.tournament.answers import Identified, Roster, plain
 from arena.tournament.config import Config
 from arena.tournament.executors.child import limit_memory
-from arena.tournament.jobs import BoundJob, DistalJob, IdentifyJob, Job, MatchJob, RosterJob, VerifyJob
+from arena.tournament.jobs import BoundJob, DistalJob, IdentifyJob, Job, MatchJob, ReplayJob, RosterJob, VerifyJob
 
 _config = Config()
 
@@ -66,6 +67,8 @@ def perform(job: Job) -> Any:
             rows = _bound(job)
         case DistalJob():
             rows = _ascend(job)
+        case ReplayJob():
+            rows = _replay(job)
         case VerifyJob():
             rows = _verify(job)
     return {"rows": rows, "seconds": time.perf_counter() - started}
@@ -160,14 +163,28 @@ def _ascend(job: DistalJob) -> dict[str, Any]:
 def _verify(job: VerifyJob) -> dict[str, Any]:
     """Check rows against the defense as it was played, loaded by name, weights and settings.
 
-    Of one whose fingerprint is not the stored one (other code, weights or version) nothing can be said.
+    Of one whose fingerprint is not the stored one (other code, weights or version) no decision can be checked.
     """
-    identity = job.rows[0].defense
+    defense, problems = None, []
     try:
-        defense = _stored(identity.name, identity.fingerprint, json.dumps(identity.settings))
-        return plain(verify(defense, job.rows, job.bounds))
+        defense = cast(Defense, _stored("defense", *_how(job.match.defense)))
     except UserError as failure:
-        return plain(Verification(len(job.rows), [f"{len(job.rows)} rows cannot be checked: {failure}"], []))
+        problems.append(f"{len(job.rows)} rows cannot be checked against the defense: {failure}")
+    try:
+        found = verify(defense, job.match, job.rows, job.bounds)
+    except UserError as failure:
+        found = Verification(len(job.rows), [f"{len(job.rows)} rows cannot be checked: {failure}"], [])
+    return plain(replace(found, failures=problems + found.failures))
+
+
+def _replay(job: ReplayJob) -> dict[str, Any]:
+    try:
+        defense = cast(Defense, _stored("defense", *_how(job.match.defense)))
+        attack = cast(Attack, _stored("attack", *_how(job.match.attack)))
+        found = replay(defense, attack, job.match, job.rows, job.seed, job.same_environment)
+    except UserError as failure:
+        found = Verification(len(job.rows), [f"{len(job.rows)} rows cannot be played again: {failure}"], [])
+    return plain(found)
 
 
 def _planned_defense(name: str, fingerprint: str) -> Defense:
@@ -198,12 +215,17 @@ def _defense(name: str) -> Defense:
 
 
 @cache
-def _stored(name: str, fingerprint: str, settings: str) -> Defense:
-    """The defense as it was played; settings: as JSON. Raises UserError if it cannot be had."""
-    defense = load_defense(name, **json.loads(settings))
-    if defense.fingerprint != fingerprint:
+def _stored(kind: Kind, name: str, fingerprint: str, settings: str) -> Defense | Attack:
+    """A plugin as it was played; settings: as JSON. Raises UserError if it cannot be had."""
+    load: Callable[..., Defense | Attack] = load_defense if kind == "defense" else load_attack
+    plugin = load(name, **json.loads(settings))
+    if plugin.fingerprint != fingerprint:
         raise UserError(f"the installed {name} is not the one that was played (other code, weights or version)")
-    return defense
+    return plugin
+
+
+def _how(identity: Identity) -> tuple[str, str, str]:
+    return identity.name, identity.fingerprint, json.dumps(identity.settings)
 
 
 @cache

@@ -279,8 +279,10 @@ def test_the_leaderboard_counts_the_best_kind_and_the_least_seed_of_the_current_
         with store.reading() as connection:
             view = connection.exec_driver_sql("SELECT lower_bound_mean, mean_distance FROM leaderboard").all()
             assert set(view) == {(1.875, 3.0)}
-            assert bound_rows.best(connection, defense().fingerprint, MNIST["data_hash"]) == {
-                (0, "l2"): 0.75,
-                (1, "l2"): 3.0,
-                (3, "l2"): 7.0,
+            assert bound_rows.by_kind(connection, defense().fingerprint, MNIST["data_hash"]) == {
+                (0, "l2", "joint"): 0.5,
+                (0, "l2", "separate"): 0.75,
+                (1, "l2", "joint"): 3.0,
+                (1, "l2", "separate"): 0.25,
+                (3, "l2", "joint"): 7.0,
             }

@@ -2,21 +2,34 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 import arena
+from arena import cli
 from arena.data import data_hash
+from arena.evaluation.verify import replay
 from arena.geometry.norms import NORMS
+from arena.store import evidence, integrity
 from arena.store.blobs import pack, unpack
-from arena.store.store import open_store
+from arena.store.store import MatchKey, Unit, open_store
 from arena.tournament import answers, worker
-from arena.tournament.plan import plan_verification
+from arena.tournament.plan import job_seed
 from arena.tournament.sinks import VerifySink
+from arena.tournament.verification import plan_verification
 
 SAMPLES = 12
+CONDITIONS = {"dataset": "mnist", "split": "test", "seed": 0, "chunk": 20}
+
+# What a plugin that wants the defense to look robust would write.
+NOTHING_FOUND = (
+    "status = 'not_found', clean_label = label, adversarial_label = null, margin = null, best_query = null,"
+    " adversarial = null, progress = null, fragile = null,"
+    " distance = 9e999, l0 = 9e999, l1 = 9e999, l2 = 9e999, linf = 9e999"
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +41,7 @@ def played(tmp_path_factory, mnist):
     wrong = int((defense.scores(x[:2000]).argmax(1) != y[:2000]).nonzero()[0])
     samples = [*range(SAMPLES - 1), wrong]
     with closing(open_store(str(file))) as store:
-        conditions = {"dataset": "mnist", "split": "test", "data_hash": data_hash("mnist", "test")}
+        conditions = CONDITIONS | {"data_hash": data_hash("mnist", "test")}
         match_id = store.register_match(
             store.register_tournament(conditions),
             store.register_defense(defense.identity),
@@ -36,7 +49,8 @@ def played(tmp_path_factory, mnist):
             "linf",
             None,
         )
-        store.append(match_id, arena.play(defense, attack, x[samples], y[samples], samples=samples))
+        seed = job_seed(0, "cnn", "fgsm", 0)
+        store.append(match_id, arena.play(defense, attack, x[samples], y[samples], samples=samples, seed=seed))
     return file
 
 
@@ -46,38 +60,176 @@ def database(played, tmp_path):
     copy = tmp_path / "arena.db"
     copy.write_bytes(played.read_bytes())
 
-    def tamper(statement="select 1", *parameters):
+    def tamper(statement="select 1", *parameters, **how):
         with closing(sqlite3.connect(copy)) as connection, connection:
             connection.execute("pragma ignore_check_constraints = on")
             connection.execute(statement, parameters)
         with closing(open_store(str(copy), create=False)) as store:
-            return verified(store)
+            return verified(store, **how)
 
     return tamper
 
 
-def verified(store):
+def verified(store, **how):
     """What the jobs of a verification come to, here all in this process: a line each names match and sample."""
+    with store.reading_damaged() as connection:
+        damage = list(integrity.faults(connection))
     sink = VerifySink()
-    report = SimpleNamespace(checked=0, failures=[], fragile=[])
-    for job in plan_verification(store, sink, timeout=60).jobs:
+    report = SimpleNamespace(damage=damage, checked=0, replayed=0, failures=[], fragile=[])
+    for job in plan_verification(store, sink, timeout=60, **how).jobs:
         rows, _ = answers.rows_and_seconds(worker.perform(job))
-        found, where = answers.verification(job, rows), f"{job.match}, "
-        report.checked += found.checked
+        found, where = answers.verification(job, rows), f"{job.where}, "
         report.failures += [where + line for line in found.failures]
         report.fragile += [where + line for line in found.fragile]
         assert sink.take(job, rows) == [where + line for line in found.fragile + found.failures]
-    assert (sink.checked, sink.failures, sink.fragile) == (
-        report.checked,
-        len(report.failures),
-        len(report.fragile),
-    )
+    assert (sink.failures, sink.fragile) == (len(report.failures), len(report.fragile))
+    report.checked, report.replayed = sink.checked, sink.replayed
     return report
 
 
 def test_what_the_referee_stored_holds(database):
-    report = database()
-    assert report.checked == SAMPLES and report.failures == []
+    report = database(replays=5)
+    assert (report.checked, report.damage, report.failures) == (SAMPLES, [], [])
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ("status = 'fnund'", "its status is 'fnund'"),
+        ("status = cast(x'e66f756e64' as text)", "its status is"),
+        ("status = 'not_found'", "it is not_found, but its distance is"),
+        ("status = 'error'", "it is error, but its distance is"),
+        ("distance = 'far'", "its distance is 'far'"),
+        ("distance = null", "its distance is not its linf distance"),
+        ("adversarial = null", "it is found, but has no adversarial"),
+        ("adversarial_label = label", "it is found with label"),
+        ("clean_label = (label + 1) % 10", "it is found with label"),
+        ("margin = -1", "a margin of -1"),
+        ("margin = 9e999", "a margin of inf"),
+        ("margin = margin + 1", "its margin is stored as"),
+        ("queries = -1", "its queries are -1"),
+        ("fragile = 1", "it has a value for fragile"),
+        ("masked = 99", "its masked gradients are 99"),
+        ("best_query = 99", "its best query is 99"),
+        ("seconds = -1", "its seconds are -1"),
+        ("progress = '[[2, 1.0], [1, 0.5]]'", "its progress does not come closer"),
+        ("progress = '[[1'", "its progress is"),
+        ("adversarial = x'00'", "its adversarial is damaged"),
+        ("label = 'seven'", "its label is 'seven'"),
+    ],
+)
+def test_a_row_that_cannot_be_is_found(database, change, complaint):
+    report = database(f"update result set {change} where sample = 3")
+    assert report.checked == SAMPLES
+    assert report.failures and all("sample 3: " in line for line in report.failures)
+    assert any(complaint in line for line in report.failures)
+
+
+def test_a_sample_beyond_the_data_set_is_found(database):
+    report = database("update result set sample = 70000 where sample = 3")
+    assert [line for line in report.failures if "sample 70000: the data set has no such sample" in line]
+
+
+def test_found_rows_rewritten_to_not_found_are_found_by_playing_again(database):
+    rewrite = f"update result set {NOTHING_FOUND} where status = 'found'"
+    assert database(rewrite, replays=0).failures == []  # nothing that is stored says otherwise
+    report = database(replays=1)
+    assert report.replayed == SAMPLES - 1
+    assert len(report.failures) == SAMPLES - 1
+    assert all("played again it is found at " in line for line in report.failures)
+    assert all("stored as not_found at inf" in line for line in report.failures)
+
+
+def test_a_misclassified_sample_rewritten_to_not_found_is_found(database):
+    report = database(f"update result set {NOTHING_FOUND} where status = 'misclassified'")
+    assert len(report.failures) == 1 and "its clean image is classified as" in report.failures[0]
+
+
+def test_a_changed_distance_is_found_by_playing_again_unless_another_processor_explains_it(played, mnist):
+    defense, attack = arena.load_defense("cnn"), arena.load_attack("fgsm")
+    with closing(open_store(str(played))) as store, store.reading() as connection:
+        [match] = evidence.matches(connection)
+        rows = evidence.rows(connection, match.id, [0, 1])
+    seed = job_seed(0, "cnn", "fgsm", 0)
+    distances = [row.record.distance * (1 + change) for row, change in zip(rows, (4e-7, 6e-7), strict=True)]
+    changed = [
+        replace(row, record=replace(row.record, distance=distance))
+        for row, distance in zip(rows, distances, strict=True)
+    ]
+    assert replay(defense, attack, match, rows, seed, True).failures == []
+    assert [line[:8] for line in replay(defense, attack, match, changed, seed, True).failures] == [
+        "sample 0",
+        "sample 1",
+    ]
+    [line] = replay(defense, attack, match, changed, seed, False).failures
+    assert "sample 1: played again" in line and line.endswith("in another environment")
+
+
+@pytest.mark.parametrize("split", [range(0, 6), range(0, 9)])
+def test_a_chunk_played_in_parts_is_played_again_in_parts(tmp_path, mnist, split):
+    """Samples were added: the second part had a seed of its own."""
+    defense, attack = arena.load_defense("cnn"), arena.load_attack("gaussian-noise")
+    x, y = mnist
+    with closing(open_store(str(tmp_path / "arena.db"))) as store:
+        key = MatchKey(CONDITIONS | {"data_hash": data_hash("mnist", "test")}, defense.identity, attack.identity, 8)
+        for part in (split, range(split.stop, SAMPLES)):
+            samples, seed = list(part), job_seed(0, "cnn", "gaussian-noise", part.start)
+            played = arena.play(defense, attack, x[samples], y[samples], samples=samples, seed=seed, budget=8)
+            store.commit([Unit(key, played)])
+        report = verified(store, replays=2)
+    assert report.replayed in (len(split), SAMPLES - len(split))
+    assert report.failures == []
+
+
+def test_a_share_of_the_rows_is_chosen_by_a_seed(database):
+    report = database("update result set label = 'x'", rate=0.5)
+    assert report.checked == SAMPLES // 2
+    assert database(rate=0.5).failures == report.failures != database(rate=0.5, seed=1).failures
+
+
+@pytest.mark.parametrize(
+    ("statement", "complaint"),
+    [
+        (
+            "update result set status = 'fnund' where sample = 3",
+            "sample 3: it does not meet the condition status_known",
+        ),
+        ("update result set distance = 9e999 where sample = 3", "it does not meet the condition distance_of_status"),
+        ("update match set norm = 'l9'", "match 1: it does not meet the condition norm_known"),
+        ("update match set norm = 'l2'", "match 1: its norm is not that of its attack"),
+        ("update match set status = 'played'", None),
+        ("update defense set settings = '{'", "match 1: what it refers to cannot be read"),
+        ("delete from attack", "match 1: its attack is not there"),
+        ("update result set match_id = 7 where sample = 3", "match 7, sample 3: its match is not there"),
+        ("update result set sample = 'three' where sample = 3", "sample three: that is no number of a sample"),
+        ("update tournament set data_hash = 'other'", "tournament 1: its conditions are not those"),
+        ("update tournament set conditions = '{}'", "tournament 1: its conditions are not those"),
+        (
+            "insert into bound (defense_id, data_hash, sample, norm, kind, value, seed)"
+            " values (1, '', 3, 'l2', 'joint', -1, 0)",
+            "bound 1: its value is -1",
+        ),
+    ],
+)
+def test_what_the_tables_would_refuse_is_found(database, statement, complaint):
+    damage = database(statement).damage
+    assert any(complaint in line for line in damage) if complaint else damage == []
+
+
+def test_an_index_that_does_not_say_what_its_table_says_is_found(database, played, tmp_path):
+    """Leaderboards read the index alone."""
+    with closing(sqlite3.connect(tmp_path / "arena.db")) as connection:
+        connection.execute("pragma writable_schema = on")
+        where = "where name = 'result_evidence'"
+        [hidden] = connection.execute(f"select * from sqlite_master {where}").fetchall()
+        connection.execute(f"delete from sqlite_master {where}")
+        connection.commit()
+    assert not database(f"update result set {NOTHING_FOUND} where sample = 3").failures
+    with closing(sqlite3.connect(tmp_path / "arena.db")) as connection:
+        connection.execute("pragma writable_schema = on")
+        connection.execute("insert into sqlite_master values (?, ?, ?, ?, ?)", hidden)
+        connection.commit()
+    assert any("missing from index result_evidence" in line for line in database().damage)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +303,7 @@ def test_a_fragile_adversarial_below_its_bound_is_told_apart(database, played, m
         f" values (1, '{hashed}', 3, 'linf', 'joint', 1.0, 0)"
     )
     [line] = report.fragile
-    assert "sample 3: its linf distance is" in line and "below the lower bound 1; but it is fragile" in line
+    assert "sample 3: its linf distance is" in line and "below the lower bound 1 (joint); but it is fragile" in line
     assert not report.failures
 
 
@@ -182,3 +334,26 @@ def test_another_defense_under_the_same_name_proves_nothing(database):
 
 def test_a_row_older_than_a_norm_lacks_it(database):
     assert database("update result set l1 = null where sample = 3").failures == []
+
+
+def command(monkeypatch, capsys, *arguments):
+    """Exit code and standard output of the command."""
+    monkeypatch.setattr("sys.argv", ["arena", "verify", "--quiet", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return end.value.code or 0, capsys.readouterr().out
+
+
+def test_the_command_says_what_holds_and_what_does_not(played, tmp_path, monkeypatch, capsys):
+    sound = command(monkeypatch, capsys, "--db", played)
+    assert sound == (0, f"{SAMPLES} rows checked, 0 played again, 0 failures\n")
+    damaged = tmp_path / "damaged.db"
+    damaged.write_bytes(played.read_bytes())
+    with closing(sqlite3.connect(damaged)) as connection:
+        [(page,)] = connection.execute("select rootpage from sqlite_master where name = 'result'")
+        [(size,)] = connection.execute("pragma page_size")
+    with damaged.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * 64)
+    code, out = command(monkeypatch, capsys, "--db", damaged, "--replay", 0)
+    assert code == 1 and out.startswith("the file is damaged: ") and "not all rows were checked" in out

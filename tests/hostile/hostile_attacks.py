@@ -194,7 +194,7 @@ def patches_torch(target, x, y, rng):
     """Every later decision in this process is class 0."""
     honest = torch.Tensor.argmax
     torch.Tensor.argmax = lambda self, *arguments: honest(0 * self, *arguments)
-    return x
+    return (x + 0.001).clamp(0, 1)
 
 
 @arena.hookimpl

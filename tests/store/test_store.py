@@ -8,7 +8,7 @@ import sys
 import threading
 import zlib
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -20,8 +20,10 @@ from sqlalchemy.exc import IntegrityError
 from stores import MNIST, attack, defense, image, open_match, record
 
 from arena.errors import UserError
-from arena.interface.results import Record
+from arena.interface.results import Record, Status
+from arena.store import evidence
 from arena.store.blobs import pack, unpack
+from arena.store.identities import current_environment
 from arena.store.store import MatchKey, Unit, open_store
 
 
@@ -125,9 +127,11 @@ def test_a_damaged_image_is_named(kept, file, damage):
     match_id = open_match(kept)
     kept.append(match_id, [record(5), record(6)])
     sql_of_file(file, "UPDATE result SET adversarial = ? WHERE sample = 6", damage)
-    for read in (lambda: list(kept.evidence()), lambda: kept.results(adversarials=True)):
-        with pytest.raises(UserError, match=f"match {match_id}, sample 6"):
-            read()
+    with pytest.raises(UserError, match=f"match {match_id}, sample 6"):
+        kept.results(adversarials=True)
+    with kept.reading() as connection:
+        sound, damaged = evidence.rows(connection, match_id, [5, 6])
+    assert sound.record.sample == 5 and damaged.record is None and "its adversarial is damaged" in damaged.damage[0]
     assert len(kept.results()) == 2
 
 
@@ -254,18 +258,24 @@ def test_evidence_comes_with_all_that_verification_needs(store):
     for identity in (old, new):
         store.append(open_match(store, defense=identity), [record(4, distance=0.5, linf=0.1), record(5, "not_found")])
         store.append(open_match(store, defense=identity), [record(6, "misclassified")])
-    stored = list(store.evidence())
-    assert [kept.defense for kept in stored] == [old, old, new, new]
-    assert [kept.sample for kept in stored] == [4, 6, 4, 6] and stored[1].adversarial is None
-    kept = stored[0]
-    assert (kept.conditions, kept.attack, kept.norm) == (
-        MNIST | {"seed": 0, "description": {"name": "mnist"}},
+    with store.reading_damaged() as connection:
+        matches = evidence.matches(connection)
+        assert [match.defense for match in matches] == [old, new]
+        assert [evidence.samples(connection, match.id) for match in matches] == [[4, 5, 6]] * 2
+        assert evidence.samples(connection, matches[0].id, [Status.NOT_FOUND]) == [5]
+        assert evidence.counts(connection) == {match.id: 3 for match in matches}
+        [kept, _] = evidence.rows(connection, matches[0].id, [4, 6])
+    match = matches[0]
+    assert (match.conditions, match.attack.name, match.norm, match.budget) == (
+        MNIST | {"seed": 0},
         "boundary",
         "l2",
+        None,
     )
-    assert (kept.sample, kept.label, kept.adversarial_label, kept.status) == (4, 1, 3, "found")
-    assert (kept.distance, kept.l2, kept.linf) == (0.5, 0.5, 0.1)
-    assert np.array_equal(kept.adversarial, image(4))
+    assert match.environments == [current_environment()] and match.environments[0]["isa"]
+    stored = record(4, distance=0.5, linf=0.1)
+    assert np.array_equal(kept.record.adversarial, image(4))
+    assert replace(kept.record, adversarial=None) == replace(stored, adversarial=None)
 
 
 def test_a_frame_needs_pandas(store, monkeypatch):
