@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     type=click.Choice(["exact", "estimated"]),
     default="exact",
     show_default=True,
-    help="The defense's own gradient, or differences of its scores: 1568 queries a step.",
+    help="The defense's own gradient, or differences of its scores: two queries a pixel and step.",
 )
 @click.option(
     "--steps", type=click.IntRange(min=1), default=200, show_default=True, help="The most that an ascent may take."

@@ -61,7 +61,7 @@ def ascend(
     defense binarises), and ends in the box [0, 1]. The noise of a class depends on `seed` alone, not on the defense.
     What decides is `Defense.confidence` (equation 4), asked once more about the image that is yielded.
 
-    estimated: follow coordinate-wise differences of the scores, 1568 queries a step.
+    estimated: follow coordinate-wise differences of the scores, two queries a value of the image and step.
 
     Raises UserError as `gradient_source` does.
     """

@@ -40,7 +40,7 @@ def play(
 ) -> list[Record]:
     """Play the attack against the defense and measure every sample.
 
-    x: images, float32 [B, 1, 28, 28] in [0, 1]; y: labels, int64 [B], where one that the defense has no class for is
+    x: images, float32 [B, C, H, W] in [0, 1]; y: labels, int64 [B], where one that the defense has no class for is
     misclassified; budget: queries per sample, forward and gradient together; samples: the numbers to record them under
     (default 0 ... B - 1). The attack runs under `seed`, global random state is restored after. Returns B records in
     order. Raises UserError for bad input or if the attack does not apply to the defense, PluginError for a broken

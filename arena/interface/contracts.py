@@ -132,7 +132,7 @@ class Defense(_Plugin):
 
     @abstractmethod
     def scores(self, x: Tensor) -> Tensor:
-        """Logits [B, classes] of the images x, float32 [B, 1, 28, 28] in [0, 1] on `self.device`.
+        """Logits [B, classes] of the images x, float32 [B, C, H, W] in [0, 1] on `self.device`.
 
         Deterministic, and no row depends on another. The highest logit is the decision. Two classes at least, of any
         floating point type (attacks see float32); the logit of a masked class may be -inf, others are finite.
@@ -141,7 +141,7 @@ class Defense(_Plugin):
     def confidence(self, x: Tensor) -> Tensor:
         """p(c | x) = (exp(alpha l_c) + eta) / sum_k (exp(alpha l_k) + eta) for the scores l (paper, equation 4).
 
-        x: images, float32 [B, 1, 28, 28] in [0, 1] on `self.device`. Returns [B, classes] in [0, 1]; rows sum to one.
+        x: images, float32 [B, C, H, W] in [0, 1] on `self.device`. Returns [B, classes] in [0, 1]; rows sum to one.
         Differentiable with respect to x where `scores` is.
 
         Raises:
@@ -187,9 +187,9 @@ class Attack(_Plugin):
 
     @abstractmethod
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        """Candidate images [B, 1, 28, 28] in [0, 1], one a row; a row equal to its clean image claims nothing.
+        """Candidate images [B, C, H, W] in [0, 1], one a row; a row equal to its clean image claims nothing.
 
-        x: images, float32 [B, 1, 28, 28] in [0, 1], all classified correctly; y: labels, int64 [B]. Neither may
+        x: images, float32 [B, C, H, W] in [0, 1], all classified correctly; y: labels, int64 [B]. Neither may
         be modified. rng: the only source of randomness, a CPU generator, so that a device does not change the draw.
         """
 

@@ -16,15 +16,15 @@ from arena.errors import UserError
 from arena.interface.contracts import Defense
 
 Objective = Callable[[Tensor, Tensor], Tensor]
-"""Images [N, C, 784] and penalties [N, C] of a prototype of each class -> what is to be minimised [N, C], each entry by
-itself, differentiable where the set is not finite."""
+"""Images [N, C, D] and penalties [N, C] of a prototype of each class -> what is to be minimised [N, C], each entry by
+itself, differentiable where the set is not finite. D counts the values of an image."""
 
 
 class Points(NamedTuple):
     """A prototype of each class for each of N images."""
 
     code: Tensor  # [N, C, L]: latent points, or row numbers [N, C, 1] in the pools of a finite set
-    image: Tensor  # [N, C, 784]
+    image: Tensor  # [N, C, D]
     penalty: Tensor  # [N, C]
 
 
@@ -32,14 +32,14 @@ class Pool(NamedTuple):
     """Prototypes of one class."""
 
     code: Tensor  # [P, L]
-    image: Tensor  # [P, 784]
+    image: Tensor  # [P, D]
     penalty: Tensor  # [P]
 
 
 class Prototypes(Protocol):
     """f_c(x) = scales_c min_p (||input - image_p||^2 + penalty_p) over prototypes p of class c; the least f_c decides.
 
-    `input` [N, 784] is what the model sees of the images: see `input_of`. scales [C]: positive; all ones unless the
+    `input` [N, D] is what the model sees of the images: see `input_of`. scales [C]: positive; all ones unless the
     model binarises. finite: whether the pools are all there is. Everything is float32 on the defense's device.
     """
 
@@ -64,7 +64,7 @@ class Prototypes(Protocol):
 
 
 class FiniteSet:
-    """Prototypes that can be listed: images [P, 784] of each class, all penalties zero."""
+    """Prototypes that can be listed: images [P, D] of each class, all penalties zero."""
 
     finite = True
 
@@ -112,6 +112,6 @@ def prototypes_of(defense: Defense) -> Prototypes:
 
 
 def input_of(defense: Defense, x: Tensor) -> Tensor:
-    """What a model with prototypes sees [N, 784] of the images x [N, 1, 28, 28]: black and white if it binarises."""
+    """What a model with prototypes sees [N, D] of the images x [N, C, H, W]: black and white if it binarises."""
     x = x.flatten(1)
     return x if defense.binary_threshold is None else (x >= defense.binary_threshold).to(x.dtype)

@@ -1,7 +1,7 @@
 """The exact bytes of one image, compressed: no 8-bit rounding that would destroy an adversarial.
 
 A blob is the version 1 (one byte), channels, height and width (32 bits each, little-endian), and zlib over float32
-values, little-endian. Blobs without that head are older: zlib, which begins with another byte, over [1, 28, 28].
+values, little-endian. Blobs without that head are older: zlib, which begins with another byte, over [C, H, W].
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class FoolboxModel(Model):
 class TargetModule(torch.nn.Module):
     """Answers a library's `model(x)` with logits [N, classes] through the target, which counts and remembers them.
 
-    x: float32 [N, 1, 28, 28] in [0, 1]; where rounding leaves the box by up to 1e-5 it is clipped. The rows are the
+    x: float32 [N, C, H, W] in [0, 1]; where rounding leaves the box by up to 1e-5 it is clipped. The rows are the
     batch, or all belong to one sample, if the module is bound to it or the batch has no other. Where the attack may see
     decisions only, the logits are one-hot. The module is in evaluation mode, and has one frozen parameter, of which
     libraries ask the device.

@@ -68,7 +68,7 @@ class BestAdversarials:
 class QueryLog:
     """Counts queries per sample, enforces the budget and keeps the closest adversarials.
 
-    x: clean images, float32 [B, 1, 28, 28] in [0, 1]; y: labels, int64 [B]; norm: in which "closest" is meant;
+    x: clean images, float32 [B, C, H, W] in [0, 1]; y: labels, int64 [B]; norm: in which "closest" is meant;
     budget: queries allowed for each sample, forward and gradient together (None: no limit).
     """
 

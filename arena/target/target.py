@@ -28,7 +28,7 @@ class Target:
     `reconstructions` (reconstruction), `defense` (white-box); at any access `classes`, `best`, `best_distance`; and the
     same as a model for a library, `module()` and `foolbox()`, or with estimated gradients, `with_finite_differences()`.
 
-    Every query takes images x, float32 [N, 1, 28, 28] in [0, 1], and `index`, int64 [N], the sample that each row
+    Every query takes images x, float32 [N, C, H, W] in [0, 1], and `index`, int64 [N], the sample that each row
     belongs to (default: the rows are the batch; in a batch of one sample all rows are about it). Queries are billed to
     those samples; each answered image that is misclassified and closer than any before is remembered. A sample whose
     budget is spent gets the answer to its clean image (and no gradient), so that the others of a query can go on. A
@@ -61,7 +61,7 @@ class Target:
 
     @property
     def best(self) -> Tensor:
-        """The closest adversarials seen so far [B, 1, 28, 28]; the clean image where there is none."""
+        """The closest adversarials seen so far [B, C, H, W]; the clean image where there is none."""
         return self._query_log.seen.images.clone()
 
     @property
@@ -84,7 +84,7 @@ class Target:
         return _Differentiable.apply(x, self._source, index)
 
     def gradient(self, x: Tensor, loss: Callable[[Tensor, Tensor], Tensor], index: Tensor | None = None) -> Tensor:
-        """Gradient [N, 1, 28, 28] of `loss(scores [N, classes], labels [N]) -> [N]` with respect to the images."""
+        """Gradient [N, C, H, W] of `loss(scores [N, classes], labels [N]) -> [N]` with respect to the images."""
         x, index = self._checked(x, index)
         with torch.enable_grad():
             x = x.detach().requires_grad_()
@@ -92,7 +92,7 @@ class Target:
         return torch.autograd.grad(total, x)[0]
 
     def reconstructions(self, x: Tensor, index: Tensor | None = None) -> Tensor:
-        """The defense's reconstruction of each image by each class, [N, classes, 1, 28, 28]."""
+        """The defense's reconstruction of each image by each class, [N, classes, C, H, W]."""
         self._require("reconstruction")
         x, index = self._checked(x, index)
         paid = self._query_log.charge(index)

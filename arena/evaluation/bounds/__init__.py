@@ -59,7 +59,7 @@ def joint(
 ) -> PrototypeBound:
     """One perturbation must make a class explain better than the label does: how long is the shortest that could?
 
-    x: images, float32 [B, 1, 28, 28] in [0, 1]; y: labels, int64 [B]; seed: of the points where the search begins.
+    x: images, float32 [B, C, H, W] in [0, 1]; y: labels, int64 [B]; seed: of the points where the search begins.
     L0 counts whole pixels. Raises UserError for a defense without prototypes.
     """
     return _bound(Separation, defense, x, y, norm, seed, search or Search())
