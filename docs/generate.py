@@ -14,7 +14,6 @@ from html import escape
 from inspect import cleandoc
 from pathlib import Path
 from types import ModuleType
-from typing import get_args
 
 import click
 from sqlalchemy import create_mock_engine
@@ -22,7 +21,8 @@ from sqlalchemy.schema import CreateTable
 
 from arena.cli import cli
 from arena.cli.plugins import settings_rows
-from arena.interface.registry import Kind, Plugin, registry
+from arena.data.builtin import DATASETS
+from arena.interface.registry import Plugin, registry
 from arena.store.schema import metadata
 from arena.store.views import VIEWS
 
@@ -47,10 +47,10 @@ def _commands(path: tuple[str, ...], command: click.Command) -> Iterator[tuple[t
 
 
 def plugins_page() -> str:
-    """The built-in defenses and attacks, by the module that holds them."""
+    """The built-in defenses and attacks, by the module that holds them, and the built-in data sets."""
     modules: dict[ModuleType, list[Plugin]] = {}
     for plugin in registry().plugins.values():
-        if plugin.package == "arena-robustness":
+        if plugin.package == "arena-robustness" and plugin.kind != "dataset":
             modules.setdefault(plugin.module, []).append(plugin)
     lines = [
         "# Plugins",
@@ -59,11 +59,22 @@ def plugins_page() -> str:
     ]
     lines += ["the same of every plugin that is installed. Settings go under `[defense.NAME]` or `[attack.NAME]` of"]
     lines += ["`arena.toml`; distances are those of images in [0, 1]."]
-    for kind in get_args(Kind):
+    for kind in ("defense", "attack"):
         lines += ["", f"## {kind.title()}s"]
         for module, plugins in modules.items():
             if plugins[0].kind == kind:
                 lines += _family(module, plugins)
+    rows = [
+        (
+            f"`{dataset.name}`",
+            " x ".join(map(str, dataset.shape)),
+            str(dataset.classes),
+            ", ".join(dataset.splits),
+            ", ".join(f"{norm} {epsilon:g}" for norm, epsilon in dataset.thresholds.items()),
+        )
+        for dataset in DATASETS.values()
+    ]
+    lines += ["", "## Data sets", "", *_table(("data set", "shape", "classes", "splits", "thresholds"), rows)]
     return "\n".join([*lines, ""])
 
 
