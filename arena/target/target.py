@@ -126,7 +126,10 @@ class Target:
         return self._answer(x.detach(), index, lambda images: evaluate(self._defense, images))
 
     def _ask_with_graph(self, x: Tensor, index: Tensor) -> Tensor:
-        return self._answer(x, index, lambda images: ask(self._defense, images))
+        def scores_of(images: Tensor) -> Tensor:
+            return torch.cat([ask(self._defense, batch) for batch in images.split(self._defense.batch_size)])
+
+        return self._answer(x, index, scores_of)
 
     def _answer(self, x: Tensor, index: Tensor, scores_of: Callable[[Tensor], Tensor]) -> Tensor:
         paid = self._query_log.charge(index)

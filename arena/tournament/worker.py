@@ -146,9 +146,8 @@ def _bound(job: BoundJob) -> list[float]:
     defense = _planned_defense(job.defense, job.defense_fingerprint)
     x, y = _samples()
     rows = list(job.samples)
-    compute: Callable = {"joint": bounds.joint, "separate": bounds.separate}[job.kind]
     images, labels = x[rows].to(defense.device), y[rows].to(defense.device)
-    return compute(defense, images, labels, job.norm, seed=job.seed).value.tolist()
+    return bounds.compute(job.kind, defense, images, labels, job.norm, seed=job.seed).value.tolist()
 
 
 def _ascend(job: DistalJob) -> dict[str, Any]:

@@ -184,6 +184,18 @@ def test_a_defense_that_no_longer_errs_at_another_batch_size_is_unstable():
         assert record.queries == 1 and record.progress == []
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+@pytest.mark.parametrize("name", ["boundary", "deepfool-l2"])
+def test_no_query_is_larger_than_the_defense_wants(name, batch_size, monkeypatch):
+    asked = set()
+    defense = LinearDefense(classes=4, seed=3)
+    monkeypatch.setattr(LinearDefense, "batch_size", batch_size)
+    monkeypatch.setattr(defense, "scores", lambda x: (asked.add(len(x)), LinearDefense.scores(defense, x))[1])
+    records = arena.play(defense, arena.load_attack(name, steps=3), X, Y)
+    assert {record.status for record in records} == {Status.FOUND}
+    assert max(asked) == batch_size
+
+
 def forgotten_eval(network):
     """The network with dropout before its last layer, in training mode (its batch norm is not)."""
     *layers, last, flatten = network.children()

@@ -82,7 +82,7 @@ def test_an_exact_gradient_is_a_method():
     assert "score_gradient" in fault
 
 
-@pytest.mark.parametrize("kind, name", [key for key in registry().plugins if key[0] != "dataset"])
+@pytest.mark.parametrize(("kind", "name"), [key for key in registry().plugins if key[0] != "dataset"])
 def test_every_setting_is_described(kind, name):
     fields = registry().find(kind, name).cls.Settings.model_fields
     assert [key for key, field in fields.items() if not field.description] == []
