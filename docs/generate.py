@@ -135,8 +135,8 @@ def schema_page() -> str:
         lines += ["", f"### {table.name}", "", "```sql", text.replace("\t", "    "), "```"]
     lines += ["", "## Views"]
     for name, query in VIEWS.items():
-        text = [line.removeprefix(" " * 8) for line in query.strip().split("\n")]
-        lines += ["", f"### {name}", "", "```sql", *text, "```"]
+        lines_of_view = [line.removeprefix(" " * 8) for line in query.strip().split("\n")]
+        lines += ["", f"### {name}", "", "```sql", *lines_of_view, "```"]
     return "\n".join([*lines, ""])
 
 

@@ -81,7 +81,7 @@ class Target:
             return self._ask(x, index)
         if not self._differentiable:
             raise AccessDenied(f"the attack needs a gradient, but declared access = {self._access!r}")
-        return _Differentiable.apply(x, self._source, index)
+        return _Differentiable.apply(x, self._source, index)  # type: ignore[no-untyped-call]
 
     def gradient(self, x: Tensor, loss: Callable[[Tensor, Tensor], Tensor], index: Tensor | None = None) -> Tensor:
         """Gradient [N, 1, 28, 28] of `loss(scores [N, classes], labels [N]) -> [N]` with respect to the images."""
