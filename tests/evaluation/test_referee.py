@@ -72,6 +72,8 @@ def test_misclassified_samples_are_distance_zero_and_never_shown_to_the_attack()
     records = play(run, y=wrong)
     assert [record.status for record in records] == ["misclassified" if row in (0, 3) else "found" for row in range(6)]
     assert records[0].distance == records[0].linf == 0 and records[0].queries == 0
+    for row, scores in ((0, DEFENSE.scores(X)[0]), (3, DEFENSE.scores(X)[3])):
+        assert records[row].margin == pytest.approx(float(scores.max() - scores[wrong[row]]), rel=1e-4)
     assert torch.equal(shown[0][0], X[[1, 2, 4, 5]]) and torch.equal(shown[0][1], Y[[1, 2, 4, 5]])
 
 
