@@ -4,7 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help tournament test conformance lint docs bench sanitize gpu-check clean
+DECIDING := tests/geometry tests/target tests/store $(addprefix tests/evaluation/test_,referee.py fragile.py preflight.py)
+MUTANTS ?= 100
+
+.PHONY: help tournament test conformance coverage mutation lint docs bench sanitize gpu-check clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -19,6 +22,12 @@ test: $(INSTALLED)  ## the tests
 
 conformance: $(INSTALLED)  ## the slow tests: minutes each
 	$(BIN)/python -m pytest -m slow
+
+coverage: $(INSTALLED)  ## how much of what decides numbers and keeps them its own tests run, with a floor
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term $(DECIDING)
+
+mutation: $(INSTALLED)  ## which of so many random changes of that code no test notices; hours for all of them
+	$(BIN)/python tests/mutation.py $(MUTANTS)
 
 lint: $(INSTALLED)  ## ruff, clang-format, mypy, generated pages
 	$(BIN)/ruff check .

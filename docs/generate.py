@@ -1,4 +1,4 @@
-"""Writes the pages that the code itself can tell: docs/cli.md, docs/schema.md and docs/architecture.svg.
+"""Writes the pages that the code itself can tell: docs/cli.md, docs/plugins.md, docs/schema.md, docs/architecture.svg.
 
 `python docs/generate.py` writes them, `--check` says which are stale and exits with 1.
 """
@@ -8,16 +8,21 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from graphlib import TopologicalSorter
 from html import escape
+from inspect import cleandoc
 from pathlib import Path
+from types import ModuleType
 
 import click
 from sqlalchemy import create_mock_engine
 from sqlalchemy.schema import CreateTable
 
 from arena.cli import cli
+from arena.cli.plugins import settings_rows
+from arena.data.builtin import DATASETS
+from arena.interface.registry import Plugin, registry
 from arena.store.schema import metadata
 from arena.store.views import VIEWS
 
@@ -41,6 +46,81 @@ def _commands(path: tuple[str, ...], command: click.Command) -> Iterator[tuple[t
             yield from _commands((*path, name), command.commands[name])
 
 
+def plugins_page() -> str:
+    """The built-in defenses and attacks, by the module that holds them, and the built-in data sets."""
+    modules: dict[ModuleType, list[Plugin]] = {}
+    for plugin in registry().plugins.values():
+        if plugin.package == "arena-robustness" and plugin.kind != "dataset":
+            modules.setdefault(plugin.module, []).append(plugin)
+    lines = [
+        "# Plugins",
+        "",
+        "Generated from the built-in plugins by `docs/generate.py`; `arena plugins show NAME` says",
+    ]
+    lines += ["the same of every plugin that is installed. Settings go under `[defense.NAME]` or `[attack.NAME]` of"]
+    lines += ["`arena.toml`; distances are those of images in [0, 1]."]
+    for kind in ("defense", "attack"):
+        lines += ["", f"## {kind.title()}s"]
+        for module, plugins in modules.items():
+            if plugins[0].kind == kind:
+                lines += _family(module, plugins)
+    rows = [
+        (
+            f"`{dataset.name}`",
+            " x ".join(map(str, dataset.shape)),
+            str(dataset.classes),
+            ", ".join(dataset.splits),
+            ", ".join(f"{norm} {epsilon:g}" for norm, epsilon in dataset.thresholds.items()),
+        )
+        for dataset in DATASETS.values()
+    ]
+    lines += ["", "## Data sets", "", *_table(("data set", "shape", "classes", "splits", "thresholds"), rows)]
+    return "\n".join([*lines, ""])
+
+
+def _family(module: ModuleType, plugins: list[Plugin]) -> list[str]:
+    """What a module is, with its source; what each of its plugins is; and their settings, with whose they are where not
+    all have them."""
+    title = module.__name__.removeprefix("arena.plugins.").split(".")[1].replace("_", " ")
+    lines = ["", f"### {title}", "", _paragraph(module.__doc__), ""]
+    columns = ("norm", "access") if plugins[0].kind == "attack" else ("gradient",)
+    lines += _table(
+        (plugins[0].kind, *columns, "what it is"),
+        [
+            (f"`{p.name}`", *(getattr(p.cls, key) for key in columns), _paragraph(vars(p.cls).get("__doc__")))
+            for p in plugins
+        ],
+    )
+    owners: dict[tuple[str, str, str, str], list[str]] = {}
+    for plugin in plugins:
+        for row in settings_rows(plugin.cls.Settings):
+            owners.setdefault(row, []).append(f"`{plugin.name}`")
+    if owners:
+        shared = any(len(names) < len(plugins) for names in owners.values())
+        rows = [
+            (
+                f"`{name}`",
+                kind,
+                f"`{default}`",
+                meaning,
+                *(["all" if len(names) == len(plugins) else ", ".join(names)] * shared),
+            )
+            for (name, kind, default, meaning), names in owners.items()
+        ]
+        lines += ["", *_table(("setting", "type", "default", "meaning", *(["of"] * shared)), rows)]
+    return lines
+
+
+def _paragraph(text: str | None) -> str:
+    """The first paragraph of a docstring, as one line."""
+    return " ".join(cleandoc(text or "").partition("\n\n")[0].split())
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in (head, *rows)]
+    return [lines[0], "| --- " * (lines[0].count("|") - 1) + "|", *lines[1:]]
+
+
 def schema_page() -> str:
     """The tables and the views in SQL."""
     lines = [
@@ -55,8 +135,8 @@ def schema_page() -> str:
         lines += ["", f"### {table.name}", "", "```sql", text.replace("\t", "    "), "```"]
     lines += ["", "## Views"]
     for name, query in VIEWS.items():
-        text = [line.removeprefix(" " * 8) for line in query.strip().split("\n")]
-        lines += ["", f"### {name}", "", "```sql", *text, "```"]
+        lines_of_view = [line.removeprefix(" " * 8) for line in query.strip().split("\n")]
+        lines += ["", f"### {name}", "", "```sql", *lines_of_view, "```"]
     return "\n".join([*lines, ""])
 
 
@@ -124,6 +204,7 @@ def _reachable(uses: dict[str, set[str]], name: str) -> set[str]:
 
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page,
+    "plugins.md": plugins_page,
     "schema.md": schema_page,
     "architecture.svg": architecture_picture,
 }

@@ -23,6 +23,7 @@ else:
     NO_CUDA = ""
 needs_cuda = pytest.mark.skipif(bool(NO_CUDA), reason=NO_CUDA)
 
+TRAINED = Path(__file__).parents[1] / "arena" / "models" / "zoo" / "abs.safetensors"
 WEIGHTS = Path(__file__).parents[2] / "shared" / "reference-weights"
 
 
@@ -46,9 +47,13 @@ def random_states(classes: int, seed: int = 0) -> list[dict[str, torch.Tensor]]:
 
 @cache
 def decoder(kind: str, classes: int) -> Decoder:
-    """`random`, or the released weights, which the project does not ship."""
+    """`random`, our own `trained` weights, or the `released` ones, which the project does not ship."""
     if kind == "random":
         return Decoder.from_state_dicts(random_states(classes))
+    if kind == "trained":
+        tensors = pytest.importorskip("safetensors.torch").load_file(TRAINED)
+        states = [{name.removeprefix(f"vaes.{c}."): tensors[name] for name in tensors} for c in range(classes)]
+        return Decoder.from_state_dicts(states)
     if not WEIGHTS.exists():
         pytest.skip("the released weights (../shared/reference-weights) are not here")
     files = [WEIGHTS / f"ABS_{label}.net" for label in range(classes)]

@@ -1,9 +1,13 @@
-"""The generated pages say what the code says."""
+"""The generated pages say what the code says, and what pages point to is there."""
 
+import re
 import subprocess
 import sys
 
+import pytest
 from paths import ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 
 
 def test_the_generated_pages_are_up_to_date():
@@ -13,3 +17,12 @@ def test_the_generated_pages_are_up_to_date():
 
 def test_the_settings_file_that_ships_is_the_one_at_the_root():
     assert (ROOT / "arena" / "default.toml").read_bytes() == (ROOT / "arena.toml").read_bytes()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_points_to_exists(page):
+    text = page.read_text(encoding="utf-8")
+    links = [page.parent / link for link in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", text)]
+    named = [ROOT / path for path in re.findall(r"`((?:arena|csrc|docs|examples|tests|\.ci|\.github)/[\w./-]*)", text)]
+    missing = [path for path in links + named if "NAME" not in str(path) and not path.exists()]
+    assert missing == []

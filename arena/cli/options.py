@@ -26,7 +26,7 @@ weights_folder = click.option(
 )
 
 
-class Threshold(click.ParamType):
+class Threshold(click.ParamType):  # type: ignore[type-arg]  # older ones take none
     """NORM=VALUE -> (norm, epsilon)."""
 
     name = "NORM=VALUE"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
 
 
 @click.group(invoke_without_command=True)
@@ -85,6 +89,8 @@ def _described(plugin: Any) -> str:
     cls, model = plugin.cls, plugin.cls.Settings
     what = f"norm {cls.norm}, access {cls.access}" if plugin.kind == "attack" else f"gradient {cls.gradient}"
     lines = [f"{plugin.kind} {plugin.name}, of {plugin.package} {plugin.version}: {what}", ""]
+    if plugin.module.__doc__:  # where the source is cited
+        lines += [inspect.cleandoc(plugin.module.__doc__).partition("\n")[0], ""]
     if cls.__doc__:
         lines += [inspect.cleandoc(cls.__doc__).partition("\nRaises:")[0].rstrip(), ""]
     if not model.model_fields:
@@ -93,13 +99,18 @@ def _described(plugin: Any) -> str:
     if "__doc__" in vars(model) and model.__doc__:
         lines += [inspect.cleandoc(model.__doc__), ""]
     table = [["", "type", "default", ""]]
-    for name, field in model.model_fields.items():
-        default = "(required)" if field.is_required() else json.dumps(field.get_default(call_default_factory=True))
-        table.append([name, _type(field), default, field.description or ""])
+    table += [list(row) for row in settings_rows(model)]
     return "\n".join([*lines, *_aligned(table)])
 
 
-def _type(field: Any) -> str:
+def settings_rows(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
+    """Name, type with range, default and meaning of each setting."""
+    for name, field in model.model_fields.items():
+        default = "(required)" if field.is_required() else json.dumps(field.get_default(call_default_factory=True))
+        yield name, _type(field), default, field.description or ""
+
+
+def _type(field: FieldInfo) -> str:
     """The type of a setting, and the range of its values: int >= 1."""
     kind = field.annotation
     name = kind.__name__ if type(kind) is type else str(kind).replace("typing.", "")

@@ -112,8 +112,10 @@ def _ask(defense: Defense, query_log: QueryLog, claims: Sequence[Claim]) -> list
     x, y = query_log.x, query_log.y
     which, row = torch.stack([claim.made for claim in claims]).nonzero(as_tuple=True)
     images = torch.stack([claim.images for claim in claims])[which, row]
+    asked = min(len(x), defense.batch_size)  # at once by the attack
+    rows = max(asked // 2, 1) if asked > 1 else min(2, defense.batch_size)
     # The extra clean image makes two rows even of a single claim.
-    logits = evaluate(defense, torch.cat([images, x[:1]]), rows=max(len(x) // 2, 1) if len(x) > 1 else 2)[:-1]
+    logits = evaluate(defense, torch.cat([images, x[:1]]), rows=rows)[:-1]
     length = distance(query_log.norm, images.double(), x[row].double())
     answers = []
     for number, claim in enumerate(claims):

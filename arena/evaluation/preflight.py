@@ -45,15 +45,15 @@ def preflight(defense: Defense, x: Tensor, y: Tensor) -> list[Remark]:
         try:
             with torch.no_grad():
                 logits = checked_scores(defense, given)
+            if not torch.equal(given, x):
+                what = f"defense {defense.name} writes into the images that it is asked about"
+                return [*remarks, Remark("refuse", what, "clone them first in scores")]
+            remarks += _answers(defense, x, logits)
         except PluginError as failure:
             return [*remarks, Remark("refuse", str(failure), "see Defense.scores for what it returns")]
         except Exception as failure:  # whatever a plugin raises
             what = f"defense {defense.name} cannot be asked: {type(failure).__name__}: {' '.join(str(failure).split())}"
             return [*remarks, Remark("refuse", what, "mend scores; is it made for images of this shape?")]
-        if not torch.equal(given, x):
-            what = f"defense {defense.name} writes into the images that it is asked about"
-            return [*remarks, Remark("refuse", what, "clone them first in scores")]
-        remarks += _answers(defense, x, logits)
         remarks += _labels(defense, labels, logits.shape[1])
         if defense.gradient != "none":
             remarks += _gradients(defense, x, logits)

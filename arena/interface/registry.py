@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, get_args
 
 import pluggy
@@ -36,6 +37,12 @@ class Plugin:
     cls: Any
     package: str
     version: str
+
+    @property
+    def module(self) -> ModuleType:
+        """Where its class was written; for one that a function made of another, where that was."""
+        written = next((cls for cls in self.cls.__mro__ if "<locals>" not in cls.__qualname__), self.cls)
+        return sys.modules[(self.cls if written in (Attack, Defense) else written).__module__]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ adds the same operators on CUDA tensors.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,13 +83,15 @@ def empty_best(source: Tensor, latents: Tensor, x: Tensor, k: int) -> tuple[Tens
     return x.new_empty(shape), x.new_empty(shape, dtype=torch.int64)
 
 
-def empty_descent(packed, z0, x, steps, lr, radius, reconstruct) -> tuple[Tensor, Tensor, Tensor]:
+def empty_descent(
+    packed: Tensor, z0: Tensor, x: Tensor, steps: int, lr: float, radius: float, reconstruct: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     images, classes = z0.shape[:2]
     pixels = (images, classes, PIXELS) if reconstruct else (0,)
     return z0.new_empty(images, classes), torch.empty_like(z0), z0.new_empty(pixels)
 
 
-def _decode_gradient(ctx, gradient: Tensor) -> tuple[None, Tensor]:
+def _decode_gradient(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
     return None, torch.ops.arena.decode_backward(*ctx.saved_tensors, gradient.contiguous())
 
 

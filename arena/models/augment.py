@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 
-@torch.autocast("cpu", enabled=False)  # a grid in bfloat16 would be off by a tenth of a pixel
+@torch.autocast("cpu", enabled=False)  # type: ignore[untyped-decorator]  # bfloat16: off by a tenth of a pixel
 def shift_and_rotate(x: Tensor, shift: float, rotation: float, rng: torch.Generator) -> Tensor:
     """Move each image by up to `shift` pixels along either of its axes and turn it by up to `rotation` degrees.
 

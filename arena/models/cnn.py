@@ -46,7 +46,7 @@ class Binarize(nn.Module):
         self.threshold = threshold
 
     def forward(self, x: Tensor) -> Tensor:
-        return _StraightThrough.apply(x, self.threshold)
+        return _StraightThrough.apply(x, self.threshold)  # type: ignore[no-untyped-call]
 
     def extra_repr(self) -> str:
         return f"threshold={self.threshold}"

@@ -210,7 +210,7 @@ def _prepare_sqlite(engine: Engine) -> None:
     """
 
     @event.listens_for(engine, "connect")
-    def configure(connection, _record) -> None:
+    def configure(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver would begin only at the first write: too late for a snapshot
         for pragma in (f"busy_timeout={BUSY_SECONDS * 1000}", "synchronous=FULL"):
             connection.execute(f"PRAGMA {pragma}")
@@ -241,12 +241,12 @@ def _guard(engine: Engine, file: Path) -> None:
             opened.append((found.st_dev, found.st_ino))
 
     @event.listens_for(engine, "do_connect")
-    def reconnect(*_) -> None:
+    def reconnect(*_: object) -> None:
         if opened:  # or a new, empty file would take its place
             check()
 
     @event.listens_for(engine, "connect")
-    def connected(*_) -> None:
+    def connected(*_: object) -> None:
         check()
 
     @event.listens_for(engine, "begin")

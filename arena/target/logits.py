@@ -28,7 +28,7 @@ def ask(defense: Defense, x: Tensor) -> Tensor:
 def checked_scores(defense: Defense, x: Tensor) -> Tensor:
     """The defense's logits, float32 [N, classes]; raises PluginError as `check_scores` does."""
     exact = x.requires_grad and defense.gradient == "exact"
-    return check_scores(defense, ExactScores.apply(x, defense) if exact else defense.scores(x), len(x))
+    return check_scores(defense, ExactScores.apply(x, defense) if exact else defense.scores(x), len(x))  # type: ignore[no-untyped-call]
 
 
 def check_scores(defense: Defense, scores: Tensor, images: int) -> Tensor:

@@ -81,7 +81,7 @@ class Target:
             return self._ask(x, index)
         if not self._differentiable:
             raise AccessDenied(f"the attack needs a gradient, but declared access = {self._access!r}")
-        return _Differentiable.apply(x, self._source, index)
+        return _Differentiable.apply(x, self._source, index)  # type: ignore[no-untyped-call]
 
     def gradient(self, x: Tensor, loss: Callable[[Tensor, Tensor], Tensor], index: Tensor | None = None) -> Tensor:
         """Gradient [N, C, H, W] of `loss(scores [N, classes], labels [N]) -> [N]` with respect to the images."""
@@ -126,7 +126,10 @@ class Target:
         return self._answer(x.detach(), index, lambda images: evaluate(self._defense, images))
 
     def _ask_with_graph(self, x: Tensor, index: Tensor) -> Tensor:
-        return self._answer(x, index, lambda images: ask(self._defense, images))
+        def scores_of(images: Tensor) -> Tensor:
+            return torch.cat([ask(self._defense, batch) for batch in images.split(self._defense.batch_size)])
+
+        return self._answer(x, index, scores_of)
 
     def _answer(self, x: Tensor, index: Tensor, scores_of: Callable[[Tensor], Tensor]) -> Tensor:
         paid = self._query_log.charge(index)

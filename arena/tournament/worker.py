@@ -20,7 +20,7 @@ from arena.evaluation.verify import replay, verify
 from arena.interface.contracts import Attack, Defense
 from arena.interface.dataset import Dataset
 from arena.interface.devices import resolve_device
-from arena.interface.prototypes import HasPrototypes
+from arena.interface.prototypes import HasPrototypes, prototypes_of
 from arena.interface.registry import Kind, load_attack, load_defense, registry
 from arena.interface.results import DatasetIdentity, Identity, Verification
 from arena.interface.source import code_digest
@@ -115,7 +115,7 @@ def _identify(job: IdentifyJob) -> Identified:
         return Identified(_attack(job.name).identity)
     defense = _defense(job.name)
     if job.purpose == "bound":
-        return Identified(defense.identity, bounds=bounds.SERIES, finite=bounds.prototypes_of(defense).finite)
+        return Identified(defense.identity, bounds=bounds.SERIES, finite=prototypes_of(defense).finite)
     if job.purpose == "distal":
         try:
             gradient = distal.gradient_source(defense, job.estimated)
@@ -146,9 +146,8 @@ def _bound(job: BoundJob) -> list[float]:
     defense = _planned_defense(job.defense, job.defense_fingerprint)
     x, y = _samples()
     rows = list(job.samples)
-    compute: Callable = {"joint": bounds.joint, "separate": bounds.separate}[job.kind]
     images, labels = x[rows].to(defense.device), y[rows].to(defense.device)
-    return compute(defense, images, labels, job.norm, seed=job.seed).value.tolist()
+    return bounds.compute(job.kind, defense, images, labels, job.norm, seed=job.seed).value.tolist()
 
 
 def _ascend(job: DistalJob) -> dict[str, Any]:

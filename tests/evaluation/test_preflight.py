@@ -56,6 +56,7 @@ def test_what_may_mislead_is_warned_of(scores, words):
         (lambda self, x: linear(self, x) * torch.nan, "not finite"),
         (lambda self, x: linear(self, x.mul_(0.5)), "writes into the images"),
         (lambda self, x: linear(self, x[:, :, :5]), "cannot be asked: RuntimeError"),
+        (lambda self, x: linear(self, torch.nn.BatchNorm1d(784)(x.flatten(1))), "cannot be asked: ValueError"),
     ],
 )
 def test_what_cannot_be_played_is_refused(scores, words):

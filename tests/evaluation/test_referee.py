@@ -72,6 +72,8 @@ def test_misclassified_samples_are_distance_zero_and_never_shown_to_the_attack()
     records = play(run, y=wrong)
     assert [record.status for record in records] == ["misclassified" if row in (0, 3) else "found" for row in range(6)]
     assert records[0].distance == records[0].linf == 0 and records[0].queries == 0
+    for row, scores in ((0, DEFENSE.scores(X)[0]), (3, DEFENSE.scores(X)[3])):
+        assert records[row].margin == pytest.approx(float(scores.max() - scores[wrong[row]]), rel=1e-4)
     assert torch.equal(shown[0][0], X[[1, 2, 4, 5]]) and torch.equal(shown[0][1], Y[[1, 2, 4, 5]])
 
 
@@ -182,6 +184,18 @@ def test_a_defense_that_no_longer_errs_at_another_batch_size_is_unstable():
         assert record.status == Status.UNSTABLE and "asked again" in record.reason
         assert record.distance is record.l0 is record.l2 is record.linf is record.adversarial is record.margin is None
         assert record.queries == 1 and record.progress == []
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+@pytest.mark.parametrize("name", ["boundary", "deepfool-l2"])
+def test_no_query_is_larger_than_the_defense_wants(name, batch_size, monkeypatch):
+    asked = set()
+    defense = LinearDefense(classes=4, seed=3)
+    monkeypatch.setattr(LinearDefense, "batch_size", batch_size)
+    monkeypatch.setattr(defense, "scores", lambda x: (asked.add(len(x)), LinearDefense.scores(defense, x))[1])
+    records = arena.play(defense, arena.load_attack(name, steps=3), X, Y)
+    assert {record.status for record in records} == {Status.FOUND}
+    assert max(asked) == batch_size
 
 
 def forgotten_eval(network):

@@ -97,6 +97,13 @@ def test_flips_close_the_gap_at_the_stated_cost(norm, seed, share):
     assert bool((relaxed <= distance.clamp_min(0.005) + 1e-9).all())
 
 
+@pytest.mark.parametrize(("norm", "distance"), [("l1", 0.3), ("l2", 0.3), ("linf", 0.3)])
+def test_a_relaxed_flip_that_is_needed_whole_costs_all_its_way(norm, distance):
+    x, normal, offset = (torch.tensor(values, dtype=torch.float64) for values in ([[0.2, 0.9]], [[1.0, 1.0]], [1.0]))
+    found = project_by_flips(norm, x, normal, offset, 0.5, relaxed=True).distance
+    torch.testing.assert_close(found, torch.tensor([distance], dtype=torch.float64), rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("closed_form", [project, lambda *problem: project_by_flips(*problem, 0.5), at_least])
 def test_an_unknown_norm_is_refused(closed_form):
     with pytest.raises(ValueError, match="unknown norm 'l3': choose one of l0, l1, l2, linf"):

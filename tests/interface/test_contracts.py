@@ -82,9 +82,9 @@ def test_an_exact_gradient_is_a_method():
     assert "score_gradient" in fault
 
 
-@pytest.mark.parametrize("name", registry().names("defense"))
-def test_every_setting_of_a_defense_is_described(name):
-    fields = registry().find("defense", name).cls.Settings.model_fields
+@pytest.mark.parametrize(("kind", "name"), [key for key in registry().plugins if key[0] != "dataset"])
+def test_every_setting_is_described(kind, name):
+    fields = registry().find(kind, name).cls.Settings.model_fields
     assert [key for key, field in fields.items() if not field.description] == []
 
 

@@ -90,3 +90,11 @@ def test_settings_are_shown_with_range_and_description(capsys):
     show.callback("abs")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["steps", "int", ">=", "1", "50", "of", "Adam"] in [line[:7] for line in lines]
+
+
+@pytest.mark.parametrize("name", ["apgd-dlr-l2", "apgd-dlr-l2-exact"])
+def test_what_is_shown_cites_the_source(name, capsys):
+    from arena.cli.plugins import show
+
+    show.callback(name)
+    assert "(Croce & Hein 2020)" in capsys.readouterr().out

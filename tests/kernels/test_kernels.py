@@ -41,7 +41,7 @@ def backend(request):
     _native.set_instruction_set(before)
 
 
-@pytest.mark.parametrize("kind", ["random", "released"])
+@pytest.mark.parametrize("kind", ["random", "trained"])
 @pytest.mark.parametrize("points", [1, 7, 8000])
 @pytest.mark.parametrize("count", [0, 1, 3, 257])
 def test_sweep_finds_the_minimum(backend, kind, points, count):
@@ -99,7 +99,7 @@ def test_a_bank_gives_the_bits_of_the_sweep(backend):
         assert all(torch.equal(a, b) for a, b in zip(banked, swept, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["random", "released"])
+@pytest.mark.parametrize("kind", ["random", "trained"])
 @pytest.mark.parametrize("count", [0, 1, 3, 9])
 def test_decode_and_its_gradient(backend, kind, count):
     z = latents(count * 2).view(count, 2, 8).requires_grad_()
@@ -120,7 +120,7 @@ def test_gradient_in_float64():
     assert torch.autograd.gradcheck(lambda z: ops.decode(exact, z), z, fast_mode=True)
 
 
-@pytest.mark.parametrize("kind", ["random", "released"])
+@pytest.mark.parametrize("kind", ["random", "trained"])
 @pytest.mark.parametrize(("count", "steps"), [(0, 50), (1, 50), (5, 50), (257, 2), (3, 1)])
 def test_descent_follows_the_reference(backend, kind, count, steps):
     z0, x = latents(2 * count).view(count, 2, 8), images(count)

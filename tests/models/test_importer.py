@@ -21,6 +21,21 @@ def command(*arguments):
     return cli.main(["import", *map(str, arguments), "--quiet"], standalone_mode=False)
 
 
+def test_checkpoints_like_the_authors_are_read(tmp_path, mnist):
+    """Their layout, filled with our weights: one file a class, one for the CNN."""
+    x, few = mnist[0][:2], {"points": 50, "steps": 2}
+    ours = arena.load_defense("abs", **few)
+    for label, vae in enumerate(ours.network.vaes):
+        torch.save(vae.state_dict(), tmp_path / f"ABS_{label}.net")
+    assert torch.equal(arena.load_defense("abs", weights=tmp_path, **few).scores(x), ours.scores(x))
+    cnn = arena.load_defense("cnn")
+    torch.save(cnn.network.state_dict(), tmp_path / "vanilla_cnn.net")
+    assert torch.equal(arena.load_defense("cnn", weights=tmp_path / "vanilla_cnn.net").scores(x), cnn.scores(x))
+    (tmp_path / "ABS_7.net").unlink()
+    with pytest.raises(UserError, match="ABS_7.net"):
+        arena.load_defense("abs", weights=tmp_path)
+
+
 @released
 def test_the_authors_cnn_becomes_a_weights_file(tmp_path, capsys, mnist):
     source = REFERENCE / "vanilla_cnn.net"

@@ -8,6 +8,7 @@ estimates, whose spread over seeds tells how far to trust them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -72,6 +73,12 @@ def separate(
     if norm not in SeparateBound.norms:
         raise ValueError("the separate bound is one of L2 or Linf")
     return _bound(SeparateBound, defense, x, y, norm, seed, (search or Search()).model_copy(update={"rounds": 0}))
+
+
+def compute(kind: str, defense: Defense, x: Tensor, y: Tensor, norm: Norm, *, seed: int = 0) -> PrototypeBound:
+    """The bound of that kind, one of KINDS; all else as `joint`."""
+    by_kind: dict[str, Callable[..., PrototypeBound]] = {"joint": joint, "separate": separate}
+    return by_kind[kind](defense, x, y, norm, seed=seed)
 
 
 @torch.no_grad()

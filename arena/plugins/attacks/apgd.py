@@ -28,14 +28,15 @@ class APGD(Attack):
     loss: Callable[[Tensor, Tensor], Tensor]
 
     class Settings(settings.Settings):
-        """steps: at each epsilon, one query and gradient each; restarts: from new noise, of what was not fooled;
-        max_epsilon, epsilons: end and number of the grid; bisections: refinements after it."""
-
-        steps: int = Field(50, gt=0)
-        restarts: int = Field(1, gt=0)
-        max_epsilon: float = Field(1.0, gt=0)
-        epsilons: int = Field(10, gt=0)
-        bisections: int = Field(8, ge=0)
+        steps: int = Field(
+            50, gt=0, description="at each epsilon, one query and gradient each (the publication takes 100)"
+        )
+        restarts: int = Field(1, gt=0, description="from new noise, of the samples that were not fooled")
+        max_epsilon: float = Field(1.0, gt=0, description="last epsilon of the grid, in Linf")
+        epsilons: int = Field(10, gt=0, description="number of epsilons on the grid, evenly spaced")
+        bisections: int = Field(
+            8, ge=0, description="refinements between the first epsilon of the grid that fools and the one before"
+        )
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings
@@ -98,7 +99,7 @@ class L2APGD(APGD):
     norm = "l2"
 
     class Settings(APGD.Settings):
-        max_epsilon: float = Field(10.0, gt=0)
+        max_epsilon: float = Field(10.0, gt=0, description="last epsilon of the grid, in L2")
 
 
 class L2CrossEntropyAPGD(L2APGD):
@@ -122,7 +123,7 @@ class L1APGD(APGD):
     ascent = L1Ascent
 
     class Settings(APGD.Settings):
-        max_epsilon: float = Field(100.0, gt=0)
+        max_epsilon: float = Field(100.0, gt=0, description="last epsilon of the grid, in L1")
 
 
 class L1CrossEntropyAPGD(L1APGD):

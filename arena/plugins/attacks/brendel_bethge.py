@@ -49,12 +49,13 @@ class BrendelBethge(Attack):
     )
 
     class Settings(settings.Settings):
-        """steps: along the boundary, one query and gradient each; radius: of the first step's trust region; draws:
-        noises tried as starting points (the closer of one and a step along the clean image's gradient starts)."""
-
-        steps: int = Field(100, gt=0)
-        radius: float = Field(2.0, gt=0)
-        draws: int = Field(100, gt=0)
+        steps: int = Field(100, gt=0, description="along the boundary, one query and gradient each")
+        radius: float = Field(
+            2.0, gt=0, description="of the first step's trust region, in L2; the last one's is a hundredth of it"
+        )
+        draws: int = Field(
+            100, gt=0, description="noises tried as starting points, one query each, beside steps along the gradient"
+        )
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings

@@ -18,7 +18,7 @@ def estimated(cls: type[Attack]) -> type[Attack]:
         name = f"{cls.name}-ge"
         access = "score"
 
-        class Settings(cls.Settings):  # type: ignore[name-defined]
+        class Settings(cls.Settings):  # type: ignore[misc, name-defined]
             """A model that binarises at 0.5 answers to a black or white pixel only beyond differences of 0.5."""
 
             differences: tuple[PositiveFloat, ...] = Field(

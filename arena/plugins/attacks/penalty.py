@@ -29,13 +29,10 @@ class CarliniWagner(Attack):
     access = "gradient"
 
     class Settings(settings.Settings):
-        """searches: values of c tried; steps: of Adam for each, one query and gradient each; step_size: of Adam;
-        first_c: tried first."""
-
-        searches: int = Field(6, gt=0)
-        steps: int = Field(100, gt=0)
-        step_size: float = Field(0.1, gt=0)
-        first_c: float = Field(2.0, gt=0)
+        searches: int = Field(6, gt=0, description="values of c tried: tenfold until one fools, then by bisection")
+        steps: int = Field(100, gt=0, description="of Adam for each c, one query and gradient each")
+        step_size: float = Field(0.1, gt=0, description="Adam's learning rate, in the space of arctanh x")
+        first_c: float = Field(2.0, gt=0, description="first weight of the margin against the squared L2 distance")
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         from foolbox.attacks import L2CarliniWagnerAttack
@@ -64,15 +61,19 @@ class EAD(Attack):
     access = "gradient"
 
     class Settings(settings.Settings):
-        """searches: values of c tried; steps: of FISTA for each, one query and gradient each; step_size: of the
-        first; first_c: tried first; threshold: changes below it are set to zero at each step (beta; the largest of the
-        publication's, which perturbs the fewest pixels)."""
-
-        searches: int = Field(6, gt=0)
-        steps: int = Field(100, gt=0)
-        step_size: float = Field(0.05, gt=0)
-        first_c: float = Field(1.0, gt=0)
-        threshold: float = Field(5e-2, ge=0)
+        searches: int = Field(6, gt=0, description="values of c tried: tenfold until one fools, then by bisection")
+        steps: int = Field(100, gt=0, description="of FISTA for each c, one query and gradient each")
+        step_size: float = Field(
+            0.05,
+            gt=0,
+            description="factor of the gradient in the first step; it falls with the square root of the steps left",
+        )
+        first_c: float = Field(1.0, gt=0, description="first weight of the margin against the squared L2 distance")
+        threshold: float = Field(
+            5e-2,
+            ge=0,
+            description="pixel changes below it are set to 0 at each step (beta; the largest published: fewest pixels)",
+        )
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         c = torch.full_like(x[:, 0, 0, 0], self.settings.first_c)

@@ -28,12 +28,13 @@ class Pointwise(Attack):
     access = "decision"
 
     class Settings(settings.Settings):
-        """restarts: noises to start from; epsilons: amounts of noise tried for each; crossovers: how often each
-        restart is joined with another and reset again."""
-
-        restarts: int = Field(10, gt=0)
-        epsilons: int = Field(100, gt=0)
-        crossovers: int = Field(10, ge=0)
+        restarts: int = Field(10, gt=0, description="noises to start from; 10 in the paper")
+        epsilons: int = Field(
+            100, gt=0, description="amounts of noise tried for each, as shares of the pixels, evenly spaced"
+        )
+        crossovers: int = Field(
+            10, ge=0, description="times that each restart is joined with another and reset again; 0 in the paper"
+        )
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         walk = Restarts(target, x, y, self.norm, self.settings.restarts, rng)
@@ -62,9 +63,9 @@ class PointwiseL2(Pointwise):
     norm = "l2"
 
     class Settings(Pointwise.Settings):
-        """bisections: of each pixel, between its value and the clean one."""
-
-        bisections: int = Field(10, gt=0)
+        bisections: int = Field(
+            10, gt=0, description="of each pixel, between its value and the clean one, one query each"
+        )
 
     def finish(self, walk: Restarts) -> None:
         walk.approach(self.settings.bisections)

@@ -34,7 +34,7 @@ class LocalExecutor:
         run = config.run.model_copy(update={"db": ""})
         self._birth = pickle.dumps(Birth(role, config.model_copy(update={"run": run})))
         self._server = Server(role)
-        self._waiting: SimpleQueue[tuple[Job, Future] | None] = SimpleQueue()
+        self._waiting: SimpleQueue[tuple[Job, Future[Answer | Failure]] | None] = SimpleQueue()
         self._slots: list[threading.Thread] = []
         self._alive: set[Worker] = set()
         self._said: set[str] = set()

@@ -87,10 +87,14 @@ class L0CuttingPlanes(CuttingPlanes):
 
 
 class L2CuttingPlanes(CuttingPlanes):
+    """The L2 form: each step is a small quadratic program."""
+
     name = "cutting-plane-l2"
     norm = "l2"
 
 
 class LinfCuttingPlanes(CuttingPlanes):
+    """The Linf form: each step is a small linear program."""
+
     name = "cutting-plane-linf"
     norm = "linf"
