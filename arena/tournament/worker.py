@@ -27,7 +27,18 @@ from arena.interface.source import code_digest
 from arena.tournament.answers import Identified, Roster, plain
 from arena.tournament.config import Config
 from arena.tournament.executors.child import limit_memory
-from arena.tournament.jobs import BoundJob, DistalJob, IdentifyJob, Job, MatchJob, ReplayJob, RosterJob, VerifyJob
+from arena.tournament.jobs import (
+    BoundJob,
+    DistalJob,
+    IdentifyJob,
+    Job,
+    MatchJob,
+    NodeJob,
+    ReplayJob,
+    RosterJob,
+    VerifyJob,
+)
+from arena.tournament.machine import describe
 
 _config = Config()
 
@@ -57,6 +68,8 @@ def perform(job: Job) -> Any:
     """What the job asks for, as plain data (`answers` has what it must look like); raises whatever a plugin raises."""
     started = time.perf_counter()
     match job:
+        case NodeJob():
+            return describe(_config.run.device)
         case RosterJob():
             return plain(_roster(job))
         case IdentifyJob():
