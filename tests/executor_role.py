@@ -5,6 +5,7 @@ import mmap
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -76,6 +77,30 @@ def hold_the_lock():
 
 def exits(code):
     os._exit(code)
+
+
+def kills_agent(times, file):
+    """End the process that runs this executor, so many times in all; says how often it did."""
+    done = len(Path(file).read_bytes()) if Path(file).exists() else 0
+    if done < times:
+        with open(file, "ab") as counted:
+            counted.write(b"x")
+        os.kill(parent_of(os.getppid()), signal.SIGKILL)
+        time.sleep(60)
+    return done
+
+
+def freezes_agent_once(file):
+    """Stop that process; the next time it only answers."""
+    if not Path(file).exists():
+        agent = parent_of(os.getppid())
+        Path(file).write_text(str(agent))
+        os.kill(agent, signal.SIGSTOP)
+    return "answered"
+
+
+def parent_of(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def segfaults():
