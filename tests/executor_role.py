@@ -30,7 +30,8 @@ def warm():
     import arena.tournament.config  # noqa: F401
 
 
-def initialize(config):
+def initialize(config, places):
+    STATE["places"] = places
     STATE["db"] = config.run.db
     if os.environ.get("ARENA_TEST_BROKEN"):
         raise UserError("this worker has no settings")

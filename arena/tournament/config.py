@@ -34,7 +34,9 @@ class RaySettings(Settings):
     """[run.ray]: where and how `executor = "ray"` runs workers (docs/cluster.md)."""
 
     address: str = Field("auto", description="HOST:PORT of the cluster's head; auto: RAY_ADDRESS, or this machine's")
-    slots: int | None = Field(None, gt=0, description="workers of one agent, a CPU each; default: as a node has, up to 8")
+    slots: int | None = Field(
+        None, gt=0, description="workers of one agent, a CPU each; default: those of a node, up to 8"
+    )
     gpus: float = Field(0, ge=0, description="GPUs of one agent")
     grace: float = Field(60, gt=0, description="seconds beyond a job's time-out after which an agent is given up")
 

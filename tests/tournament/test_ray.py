@@ -210,9 +210,8 @@ def agents_of(cluster):
             continue
     found, waiting = [], []
     for node in cluster.list_all_nodes():
-        for pid in children.get(node.all_processes["raylet"][0].process.pid, []):
-            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::Agent"):
-                waiting.append(pid)
+        own = children.get(node.all_processes["raylet"][0].process.pid, [])
+        waiting += [pid for pid in own if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::Agent")]
     while waiting:
         found.append(waiting.pop())
         waiting += children.get(found[-1], [])

@@ -1,16 +1,18 @@
-"""What runs on the nodes of a Ray cluster: an actor with arena's own worker processes, which it does not let Ray see."""
+"""What runs on the nodes of a Ray cluster: an actor with arena's own worker processes."""
 
 from __future__ import annotations
 
 import pickle
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import ray
 
 from arena.tournament.config import Config
 from arena.tournament.executors.local import START_TIMEOUT, LocalExecutor
+from arena.tournament.executors.parcels import Parcel, unpacked
 from arena.tournament.executors.wire import encode
 from arena.tournament.jobs import NodeJob
 
@@ -21,10 +23,10 @@ class Agent:
     When the agent ends, in whatever way, so do its processes.
     """
 
-    def __init__(self, config: Config, slots: int, role: str) -> None:
+    def __init__(self, config: Config, slots: int, role: str, parcels: Mapping[str, Parcel]) -> None:
         own = str(Path(ray.__file__).parent)  # Ray lends its workers libraries of its own, which plugins must not get
         sys.path[:] = [entry for entry in sys.path if not entry.startswith(own)]
-        self._executor = LocalExecutor(config, slots, role)
+        self._executor = LocalExecutor(config, slots, role, unpacked(parcels))
 
     def introduce(self) -> tuple[str, bytes]:
         """The node for readers, and its encoded description, by a worker."""

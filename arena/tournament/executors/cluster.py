@@ -29,7 +29,7 @@ def join(address: str) -> None:
         socket.create_connection((host, int(port)), CONNECT_TIMEOUT).close()
     except (OSError, ValueError) as error:
         raise UserError(
-            f"no Ray cluster answers at {head} ({error}): start one with `ray start --head`, or name its head by --address"
+            f"no Ray cluster answers at {head} ({error}): `ray start --head` starts one, --address names it"
         ) from None
     with _own_signals():
         try:
@@ -59,8 +59,8 @@ def slices(settings: RunSettings) -> list[int]:
         of_cpus = int(node["CPU"] // slots)
         room += min(of_cpus, int(node.get("GPU", 0) // gpus)) if gpus else of_cpus
     if not room:
-        wanted = f"{slots} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
-        raise UserError(f"no node of the Ray cluster has {wanted}: set fewer in [run.ray], or start nodes that have them")
+        has = f"{slots} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
+        raise UserError(f"no node of the Ray cluster has {has}: set fewer in [run.ray], or start nodes that have them")
     return room * [slots]
 
 

@@ -1,6 +1,6 @@
 """Workers of a Ray cluster: each job runs on some node, by the rules of one machine, and survives the loss of nodes.
 
-Ray places agents, carries jobs and answers, and tells when an agent is gone. An agent runs arena's own worker processes.
+Ray places agents, carries jobs and answers, and tells when an agent is gone. Agents run arena's own worker processes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from arena.tournament.config import Config
 from arena.tournament.executors import Answer, Failure, cluster
 from arena.tournament.executors.agent import Agent
 from arena.tournament.executors.local import START_TIMEOUT, LocalExecutor
+from arena.tournament.executors.parcels import packed
 from arena.tournament.executors.process import to_stderr
 from arena.tournament.executors.wire import decode, failure
 from arena.tournament.jobs import Job, NodeJob
@@ -72,9 +73,11 @@ class RayExecutor:
         self._settings, self._role = config.run.ray, role
         # The address of the store can hold a password, and is not the nodes' business.
         self._config = config.model_copy(update={"run": config.run.model_copy(update={"db": ""})})
+        parcels = packed(config)
         cluster.join(self._settings.address)
         try:
             self._slices = cluster.slices(config.run)
+            self._parcels = ray.put(parcels)  # sent to each node once
         except BaseException:
             cluster.leave()
             raise
@@ -148,7 +151,7 @@ class RayExecutor:
         """Ask Ray for an agent. Without room for it anywhere it stays pending, which is what an autoscaler sees."""
         options = {"num_cpus": slots, "num_gpus": self._settings.gpus, "max_concurrency": slots + 1}
         actor = ray.remote(Agent).options(**options, scheduling_strategy="SPREAD")
-        member = _Member(slots, actor.remote(self._config, slots, self._role))
+        member = _Member(slots, actor.remote(self._config, slots, self._role, self._parcels))
         self._members.append(member)
         self._ask(member, None, member.actor.introduce.remote(), float("inf"))
 
@@ -179,7 +182,7 @@ class RayExecutor:
             call.task.future.set_result(outcome)
 
     def _admit(self, member: _Member) -> None:
-        """Let an agent play if its node is like this machine. One that is not keeps its room, or Ray would offer it again."""
+        """Let an agent play if its node is like this machine. Else it keeps its room, or Ray would offer that again."""
         if self._reference is None or member.description is None:
             return
         self._stillborn = 0
@@ -256,10 +259,10 @@ class RayExecutor:
 
 def _mismatch(reference: Answer | Failure, other: Answer | Failure) -> str | None:
     """Why a node cannot take part, in one line ("torch 2.9.0 instead of 2.13.0"); None if it can."""
-    for outcome in (reference, other):
-        if isinstance(outcome, Failure):
-            return outcome.reason
-    assert isinstance(reference, Answer) and isinstance(other, Answer)
+    if isinstance(reference, Failure):
+        return reference.reason
+    if isinstance(other, Failure):
+        return other.reason
     here, there = reference.value, other.value
     differing = [
         f"{name} {there.get(name, 'missing')} instead of {here.get(name, 'none')}"
