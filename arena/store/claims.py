@@ -59,7 +59,9 @@ class Claims:
         if self._session is not None:
             self._session.invalidate()  # the session ends, and with it its claims
             self._session.close()
-        for path, lock in self._locks.items():
+            self._session = None
+        while self._locks:
+            path, lock = self._locks.popitem()
             path.unlink(missing_ok=True)
             lock.close()
 
