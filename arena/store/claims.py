@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from arena.errors import UserError
 from arena.store.engine import explained, key, sqlite_file
@@ -57,7 +58,8 @@ class Claims:
     def close(self) -> None:
         """Give everything back."""
         if self._session is not None:
-            self._session.invalidate()  # the session ends, and with it its claims
+            with suppress(SQLAlchemyError):  # a session that is lost has none left
+                self._session.scalar(select(func.pg_advisory_unlock_all()))
             self._session.close()
             self._session = None
         while self._locks:

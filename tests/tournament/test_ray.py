@@ -41,6 +41,7 @@ from result join match on match.id = match_id join defense on defense.id = defen
 order by 1, 2, 3
 """
 EXPECTED = 4 * 16
+pytestmark = pytest.mark.xdist_group("ray")  # one cluster
 
 
 @pytest.fixture(scope="module")
