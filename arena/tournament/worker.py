@@ -138,7 +138,8 @@ def _identify(job: IdentifyJob) -> Identified:
             gradient = distal.gradient_source(defense, job.estimated)
         except UserError as failure:
             return Identified(_identity(defense), unfit=str(failure))
-        return Identified(_identity(defense), gradient=gradient, classes=distal.count_classes(defense, _dataset().shape))
+        classes = distal.count_classes(defense, _dataset().shape)
+        return Identified(_identity(defense), gradient=gradient, classes=classes)
     identity = _identity(defense)  # before it is asked anything, which may change one that is broken
     x, y = _samples()
     remarks = preflight(defense, x, y[: _config.samples_of(job.name)])

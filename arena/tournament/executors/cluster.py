@@ -31,6 +31,8 @@ def join(address: str) -> None:
         raise UserError(
             f"no Ray cluster answers at {head} ({error}): `ray start --head` starts one, --address names it"
         ) from None
+    # Ray prints hundreds of lines about each lost node there too; it has no public switch.
+    ray._private.worker._worker_logs_enabled = False
     with _own_signals():
         try:
             # The output of agents stays in Ray's logs on their nodes: standard output is for the leaderboard.

@@ -196,6 +196,8 @@ class RayExecutor:
     def _lose(self, member: _Member, why: str) -> None:
         """Give an agent up and have another in its place; what it was playing is played again, first of all."""
         self._members.remove(member)
+        if member.where:
+            to_stderr(f"arena: an agent on node {member.where} is lost, its jobs are played again: {why}\n")
         with suppress(Exception):
             ray.kill(member.actor)
         for number, call in list(self._calls.items()):
@@ -208,7 +210,7 @@ class RayExecutor:
         if self._stillborn < STILLBORN:
             self._hire(member.slots)
         elif not self._members:
-            self._break(f"no agent can be started on the Ray cluster: {why}")
+            self._break(f"no agent can be started on the Ray cluster; is the same arena on every node? {why}")
 
     def _replay(self, task: _Task, why: str) -> None:
         task.losses += 1
