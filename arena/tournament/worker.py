@@ -73,7 +73,7 @@ def perform(job: Job) -> Any:
     started = time.perf_counter()
     match job:
         case NodeJob():
-            return describe(_config.run.device)
+            return _node()
         case RosterJob():
             return plain(_roster(job))
         case IdentifyJob():
@@ -89,6 +89,13 @@ def perform(job: Job) -> Any:
         case VerifyJob():
             rows = _verify(job)
     return {"rows": rows, "seconds": time.perf_counter() - started}
+
+
+def _node() -> dict[str, str]:
+    tournament, here = _config.tournament, describe(_config.run.device)
+    if tournament.dataset in _config.dataset:  # its file could be another; those of arena and of packages are known
+        here["data"] = _dataset().identity(tournament.split)
+    return here
 
 
 def _roster(job: RosterJob) -> Roster:
