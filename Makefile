@@ -18,7 +18,7 @@ tournament: $(INSTALLED)  ## venv, install, MNIST, a quick tournament, the leade
 		if [ $$played -le 1 ]; then $(BIN)/arena report --out report.html || exit; fi; exit $$played  # 1: units failed
 
 test: $(INSTALLED)  ## the tests
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 conformance: $(INSTALLED)  ## the slow tests: minutes each
 	$(BIN)/python -m pytest -m slow

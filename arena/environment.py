@@ -17,6 +17,11 @@ def data_folder() -> Path | None:
     return Path(folder) if folder else None
 
 
+def ray_address() -> str | None:
+    """RAY_ADDRESS, which is Ray's own: the head of the cluster, where no other is named."""
+    return os.environ.get("RAY_ADDRESS") or None
+
+
 def wants_traceback() -> bool:
     """ARENA_TRACEBACK: set it to see the traceback of an unexpected error."""
     return bool(os.environ.get("ARENA_TRACEBACK"))

@@ -5,6 +5,7 @@ import mmap
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from arena.errors import UserError
 from arena.tournament.executors import child
-from arena.tournament.jobs import Job
+from arena.tournament.jobs import Job, NodeJob
 
 STATE = {"jobs": 0}
 
@@ -29,7 +30,8 @@ def warm():
     import arena.tournament.config  # noqa: F401
 
 
-def initialize(config):
+def initialize(config, places):
+    STATE["places"] = places
     STATE["db"] = config.run.db
     if os.environ.get("ARENA_TEST_BROKEN"):
         raise UserError("this worker has no settings")
@@ -37,6 +39,8 @@ def initialize(config):
 
 
 def perform(job):
+    if isinstance(job, NodeJob):
+        return {"torch": os.environ.get("ARENA_TEST_TORCH", "2.0")}
     STATE["jobs"] += 1
     return globals()[job.function](*job.args)
 
@@ -74,6 +78,30 @@ def hold_the_lock():
 
 def exits(code):
     os._exit(code)
+
+
+def kills_agent(times, file):
+    """End the process that runs this executor, so many times in all; says how often it did."""
+    done = len(Path(file).read_bytes()) if Path(file).exists() else 0
+    if done < times:
+        with open(file, "ab") as counted:
+            counted.write(b"x")
+        os.kill(parent_of(os.getppid()), signal.SIGKILL)
+        time.sleep(60)
+    return done
+
+
+def freezes_agent_once(file):
+    """Stop that process; the next time it only answers."""
+    if not Path(file).exists():
+        agent = parent_of(os.getppid())
+        Path(file).write_text(str(agent))
+        os.kill(agent, signal.SIGSTOP)
+    return "answered"
+
+
+def parent_of(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def segfaults():

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+from contextlib import contextmanager
+from uuid import uuid4
 
 import numpy as np
+import pytest
+from sqlalchemy import create_engine, make_url
 
 from arena.geometry.norms import NORMS
 from arena.interface.results import DatasetIdentity, Identity, Record, Status
@@ -48,3 +53,20 @@ def open_match(store, defense=defense(), attack=attack(), budget=None, **conditi
     defense_id, attack_id = store.register_defense(defense), store.register_attack(attack)
     store.make_current(defense_id, tournament_id)
     return store.register_match(tournament_id, defense_id, attack_id, attack.norm, budget)
+
+
+@contextmanager
+def place_on_server():
+    """The URL of an empty schema on the server, dropped at the end; skips without a server."""
+    if not (server := os.environ.get("ARENA_TEST_POSTGRESQL")):
+        pytest.skip("ARENA_TEST_POSTGRESQL names no PostgreSQL server")
+    name, engine = f"arena_test_{uuid4().hex}", create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE SCHEMA {name}")
+    try:
+        here = make_url(server).update_query_dict({"options": f"-csearch_path={name}"})
+        yield here.render_as_string(hide_password=False)
+    finally:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"DROP SCHEMA {name} CASCADE")
+        engine.dispose()

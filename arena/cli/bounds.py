@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--samples", type=int, help="Bound the first so many samples.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Of the search, for ABS.")
 @options.db
+@options.executor
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def bounds(
     config: Path | None, preset: str | None, defenses: tuple[str, ...], norm: Norm | None, seeds: int, **given: Any
@@ -40,14 +41,14 @@ def bounds(
     from arena.cli.progress import finish, follow, say_plan
     from arena.store.store import open_store
     from arena.tournament.config import load_config
-    from arena.tournament.executors.local import LocalExecutor, worker_count
+    from arena.tournament.executors.opening import open_executor
     from arena.tournament.plan import bounds_of, plan_bounds
     from arena.tournament.roster import Failed, gather
 
     chosen = {"defenses": defenses or None, "samples": given["samples"]}
-    settings = load_config(config, preset, tournament=chosen, run={"db": given["db"]})
+    settings = load_config(config, preset, tournament=chosen, run=options.how_to_run(given, "db"))
     console = Console(stderr=True, quiet=given["quiet"])
-    with LocalExecutor(settings, worker_count(settings)) as executor:
+    with open_executor(settings) as executor:
         with console.status("loading the defenses"):
             contestants = gather(executor, "bound")
         roster = contestants.roster

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=int, help="Of the noise; default: the tournament's.")
 @options.db
+@options.executor
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def distal(
     config: Path | None, preset: str | None, defenses: tuple[str, ...], gradient: str, steps: int, **given: Any
@@ -47,14 +48,14 @@ def distal(
     from arena.store import distals as distal_rows
     from arena.store.store import open_store
     from arena.tournament.config import load_config
-    from arena.tournament.executors.local import LocalExecutor, worker_count
+    from arena.tournament.executors.opening import open_executor
     from arena.tournament.plan import plan_distals
     from arena.tournament.roster import gather
 
     chosen = {"defenses": defenses or None, "seed": given["seed"]}
-    settings = load_config(config, preset, tournament=chosen, run={"db": given["db"]})
+    settings = load_config(config, preset, tournament=chosen, run=options.how_to_run(given, "db"))
     console = Console(stderr=True, quiet=given["quiet"])
-    with LocalExecutor(settings, worker_count(settings)) as executor:
+    with open_executor(settings) as executor:
         with console.status("loading the defenses"):
             contestants = gather(executor, "distal", estimated=gradient == "estimated")
         with closing(open_store(settings.run.db)) as store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,21 @@ no_progress = click.option("--quiet", is_flag=True, help="No progress bar.")
 weights_folder = click.option(
     "--out", type=click.Path(path_type=Path), default=Path(), help="Folder for weights and model card."
 )
+
+
+def executor(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--executor and --address: where jobs run."""
+    where = click.option(
+        "--executor", type=click.Choice(["local", "ray"]), help="Workers of this machine or of a Ray cluster."
+    )
+    address = click.option("--address", metavar="HOST:PORT", help="The head of the Ray cluster, or auto.")
+    return where(address(command))
+
+
+def how_to_run(given: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """The section [run] of the options `--executor` and `--address`, and of `keys`."""
+    run = {key: given[key] for key in (*keys, "executor")}
+    return run | ({"ray": {"address": given["address"]}} if given["address"] else {})
 
 
 class Threshold(click.ParamType):  # type: ignore[type-arg]  # older ones take none

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--defense", "defenses", multiple=True, metavar="NAME", help="Only this defense (repeatable).")
 @click.option("--attack", "attacks", multiple=True, metavar="NAME", help="Only this attack (repeatable).")
 @options.db
+@options.executor
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]))
 @click.option("--workers", type=int, help="Worker processes; default: one a core.")
 @click.option("--seed", type=int)
@@ -51,18 +52,18 @@ def run(
     from arena.reporting.columns import render
     from arena.store.store import open_store
     from arena.tournament.config import default_file, load_config
-    from arena.tournament.executors.local import LocalExecutor, worker_count
+    from arena.tournament.executors.opening import open_executor
     from arena.tournament.plan import plan_matches
     from arena.tournament.roster import gather
 
     names = {kind: given[kind] or None for kind in ("defenses", "attacks")}
-    how = {key: given[key] for key in ("db", "device", "workers")}
+    how = options.how_to_run(given, "db", "device", "workers")
     file = config or default_file()
     settings = load_config(file, preset, tournament={"samples": samples, "seed": seed, **names}, run=how)
     console = Console(stderr=True, quiet=quiet)
     if preset:
         _say_preset(file, preset, console, verbose)
-    with LocalExecutor(settings, worker_count(settings)) as executor:
+    with open_executor(settings) as executor:
         with console.status("loading the contestants"):
             contestants = gather(executor, "match")
         for problem in contestants.roster.problems:

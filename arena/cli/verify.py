@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from typing import Any
 
 import click
 
@@ -28,8 +29,9 @@ from arena.cli import options
     help="How many chunks with rows that are not found are played again.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is chosen by these two.")
+@options.executor
 @options.no_progress
-def verify(db: str | None, rate: float, replays: int, seed: int, quiet: bool) -> int:
+def verify(db: str | None, rate: float, replays: int, seed: int, quiet: bool, **given: Any) -> int:
     """Check the database, every row from its bytes, and a few by playing them again.
 
     Exit code 0: all hold; 1: some do not or could not be checked, they are listed; 2: bad usage or settings.
@@ -43,11 +45,12 @@ def verify(db: str | None, rate: float, replays: int, seed: int, quiet: bool) ->
     from arena.store import integrity
     from arena.store.store import open_store
     from arena.tournament.config import Config
-    from arena.tournament.executors.local import LocalExecutor, worker_count
+    from arena.tournament.executors.opening import open_executor
     from arena.tournament.sinks import VerifySink
     from arena.tournament.verification import plan_verification
 
-    settings, found = Config.model_validate({"run": {"device": "cpu"}}), VerifySink()
+    how = {key: value for key, value in options.how_to_run(given).items() if value is not None}
+    settings, found = Config.model_validate({"run": {"device": "cpu"} | how}), VerifySink()
     console, failed = Console(stderr=True, quiet=quiet), []
     with closing(open_store(db or default_db(), create=False)) as store:
         with store.reading_damaged() as connection:
@@ -55,7 +58,7 @@ def verify(db: str | None, rate: float, replays: int, seed: int, quiet: bool) ->
                 found.failures += 1
                 print(line)
         try:
-            with LocalExecutor(settings, worker_count(settings)) as executor:
+            with open_executor(settings) as executor:
                 timeout = settings.tournament.timeout
                 plan = plan_verification(store, found, timeout, rate=rate, replays=replays, seed=seed)
                 failed = follow(plan, executor, console)

@@ -9,11 +9,15 @@ from sqlalchemy import Connection, ScalarSelect, delete, insert, select
 
 from arena.geometry.norms import Norm
 from arena.interface.results import DatasetIdentity
+from arena.store.engine import lock
 from arena.store.schema import dataset, threshold, tournament
 
 
 def register(connection: Connection, identity: DatasetIdentity) -> None:
     """Keep what is true of a data set; what was kept before of the same images gives way."""
+    if read(connection, identity.data_hash) == identity:
+        return
+    lock(connection, f"data set {identity.data_hash}")  # another coordinator may keep it at the same moment
     if read(connection, identity.data_hash) == identity:
         return
     for table in (dataset, threshold):

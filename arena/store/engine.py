@@ -169,10 +169,10 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str,
 def lock(connection: Connection, name: str) -> None:
     """Let no other transaction pass here before this one ends. SQLite has one writer at a time anyway."""
     if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(_key(name))))
+        connection.execute(select(func.pg_advisory_xact_lock(key(name))))
 
 
-def _key(name: str) -> int:
+def key(name: str) -> int:
     """The number of an advisory lock: they are shared by all programs that use the database."""
     return int.from_bytes(hashlib.sha256(f"arena {name}".encode()).digest()[:8], "big", signed=True)
 

@@ -26,6 +26,7 @@ from arena.geometry.norms import Norm
 from arena.interface.results import DatasetIdentity, Identity, Record, Status
 from arena.store import identities, leaderboard, schema
 from arena.store.blobs import pack, unpack
+from arena.store.claims import Claims
 from arena.store.engine import database_name, insert_new, open_engine, reading, reading_damaged, storable, writing
 from arena.store.identities import as_json
 from arena.store.migrations import prepare
@@ -89,6 +90,7 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._claims = Claims(engine)
 
     def __repr__(self) -> str:
         return f"<Store {self.name}>"
@@ -99,6 +101,7 @@ class Store:
         return database_name(self._engine.url)
 
     def close(self) -> None:
+        self._claims.close()
         self._engine.dispose()
 
     def reading(self) -> AbstractContextManager[Connection]:
@@ -191,6 +194,19 @@ class Store:
                 if current:
                     identities.make_current(connection, defense_id, tournament_id)
 
+    def claim(self, match: MatchKey, first_sample: int) -> bool:
+        """Claim a job of a match for this program until it is released or ends; False if another program plays it.
+
+        Raises UserError, naming the other program, if the database is an SQLite file and has another coordinator of the
+        same tournament: only PostgreSQL can be shared by several.
+        """
+        self._claims.take_tournament(as_json(match.conditions))
+        return self._claims.take(_claim_of(match, first_sample))
+
+    def release(self, match: MatchKey, first_sample: int) -> None:
+        """Give a claim back."""
+        self._claims.give_back(_claim_of(match, first_sample))
+
     def settled(self, match_id: int) -> set[int]:
         """Samples that need no replay: those with a row of any status but error."""
         result = schema.result.c
@@ -265,6 +281,11 @@ class Store:
         """See `leaderboard.rows`."""
         with reading(self._engine) as connection:
             return leaderboard.rows(connection, norm, by, cross_norm, thresholds, attacks, curves)
+
+
+def _claim_of(match: MatchKey, first_sample: int) -> str:
+    who = [match.defense.fingerprint, match.attack.fingerprint, match.budget]
+    return as_json({"tournament": dict(match.conditions), "match": who, "sample": first_sample})
 
 
 def _append(connection: Connection, match_id: int, records: Sequence[Record], error: str | None) -> None:

@@ -30,6 +30,17 @@ class TournamentSettings(Settings):
     timeout: float = Field(3600, gt=0, description="seconds for one chunk of one match")
 
 
+class RaySettings(Settings):
+    """[run.ray]: where and how `executor = "ray"` runs workers (docs/cluster.md)."""
+
+    address: str = Field("auto", description="HOST:PORT of the cluster's head; auto: RAY_ADDRESS, or this machine's")
+    slots: int | None = Field(
+        None, gt=0, description="workers of one agent, a CPU each; default: those of a node, up to 8"
+    )
+    gpus: float = Field(0, ge=0, description="GPUs of one agent")
+    grace: float = Field(60, gt=0, description="seconds beyond a job's time-out after which an agent is given up")
+
+
 class RunSettings(Settings):
     """[run]: how it is played; nothing here changes a result."""
 
@@ -37,6 +48,8 @@ class RunSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
     workers: int | None = Field(None, gt=0, description="processes; default: one a core, or one if a GPU is used")
     memory: float = Field(8, gt=0, description="GiB that one worker may allocate")
+    executor: Literal["local", "ray"] = Field("local", description="workers of this machine, or of a Ray cluster")
+    ray: RaySettings = RaySettings()
 
 
 class DefenseSettings(BaseModel):

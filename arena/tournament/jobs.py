@@ -39,6 +39,15 @@ class Job:
 
 
 @dataclass(frozen=True)
+class NodeJob(Job):
+    """What decides rows on a machine, beside the plugins' own fingerprints."""
+
+    @property
+    def label(self) -> str:
+        return "the description of a machine"
+
+
+@dataclass(frozen=True)
 class RosterJob(Job):
     """Who can take part: the names that are asked for, and the data for it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from arena.tournament import answers
 from arena.tournament.executors import Answer, Executor, Failure
 from arena.tournament.jobs import Job
 from arena.tournament.plan import Plan
+
+WAIT = 1.0  # seconds between two looks at what another coordinator plays
 
 
 @dataclass(frozen=True)
@@ -23,16 +26,30 @@ class Played:
 
 
 def play(plan: Plan, executor: Executor) -> Iterator[Played]:
-    """Play and commit the plan's jobs; yields each as it is over, in no particular order."""
+    """Play and commit the plan's jobs; yields each as it is over, in no particular order.
+
+    What another coordinator plays comes last: it is over when that one has settled it, or ours if that one has ended.
+    """
     plan.sink.begin()
     waiting = iter(plan.jobs)
     running: dict[Future[Answer | Failure], Job] = {}
+    theirs: list[Job] = []
     while True:
         # Few at a time: a stop then has little to take back.
         while len(running) < 2 * executor.workers and (job := next(waiting, None)) is not None:
-            running[executor.submit(job)] = job
+            match plan.sink.claim(job):
+                case "ours":
+                    running[executor.submit(job)] = job
+                case "theirs":
+                    theirs.append(job)
+                case "settled":
+                    yield Played(job, 0.0, [], None)
         if not running:
-            return
+            if not theirs:
+                return
+            time.sleep(WAIT)
+            waiting, theirs = iter(theirs), []
+            continue
         done = wait(running, return_when=FIRST_COMPLETED).done
         for future in [one for one in running if one in done]:  # in order of play
             yield _commit(plan, running.pop(future), future.result())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from arena.interface.results import Identity, Record, Status
 from arena.store import bounds as bound_rows
@@ -14,6 +14,7 @@ from arena.tournament import answers
 from arena.tournament.executors import Failure
 from arena.tournament.jobs import BoundJob, DistalJob, Job, MatchJob, ReplayJob, VerifyJob
 
+Claim = Literal["ours", "theirs", "settled"]
 J = TypeVar("J", bound=Job, contravariant=True)
 
 
@@ -22,6 +23,10 @@ class Sink(Protocol[J]):
 
     def begin(self) -> None:
         """Before the first job: what an earlier run committed counts from now on."""
+        ...
+
+    def claim(self, job: J) -> Claim:
+        """Ask for a job before it is played: it is this coordinator's, or another plays it, or has settled it."""
         ...
 
     def take(self, job: J, rows: Any) -> list[str]:
@@ -57,6 +62,17 @@ class MatchSink:
                 if not match.jobs_left:
                     self._store.finish(match.match_id)  # a kill can come between the last chunk and this
 
+    def claim(self, job: MatchJob) -> Claim:
+        match = self._match(job)
+        if not self._store.claim(match.key, job.samples[0]):
+            return "theirs"
+        if match.match_id is None:
+            match.match_id = self._store.find_match(match.key)
+        if match.match_id is None or not set(job.samples) <= self._store.settled(match.match_id):
+            return "ours"
+        self._over(job)
+        return "settled"
+
     def take(self, job: MatchJob, rows: Any) -> list[str]:
         self._commit(job, answers.records(job, self._labels, rows), None)
         return []
@@ -66,10 +82,18 @@ class MatchSink:
         self._commit(job, rows, failure.traceback or failure.reason)
 
     def _commit(self, job: MatchJob, records: list[Record], error: str | None) -> None:
-        match = self._matches[job.defense, job.attack]
+        match = self._match(job)
         fingerprint = match.key.defense.fingerprint
         self._store.commit([Unit(match.key, records, error)], current=fingerprint not in self._current.made)
         self._current.made.add(fingerprint)
+        self._over(job)
+
+    def _match(self, job: MatchJob) -> PlannedMatch:
+        return self._matches[job.defense, job.attack]
+
+    def _over(self, job: MatchJob) -> None:
+        match = self._match(job)
+        self._store.release(match.key, job.samples[0])
         match.jobs_left -= 1
         if not match.jobs_left:
             match_id = self._store.find_match(match.key)
@@ -87,6 +111,9 @@ class BoundSink:
     def begin(self) -> None:
         for defense in self._defenses.values():
             self._current.make(defense)
+
+    def claim(self, job: BoundJob) -> Claim:
+        return "ours"
 
     def take(self, job: BoundJob, rows: Any) -> list[str]:
         values, defense = answers.bounds(job, rows), self._defenses[job.defense]
@@ -111,6 +138,9 @@ class DistalSink:
         for defense in self._defenses.values():
             self._current.make(defense)
 
+    def claim(self, job: DistalJob) -> Claim:
+        return "ours"
+
     def take(self, job: DistalJob, rows: Any) -> list[str]:
         ended, defense = answers.distal(job, rows), self._defenses[job.defense]
         defense_id = self._store.register_defense(defense)
@@ -133,6 +163,9 @@ class VerifySink:
 
     def begin(self) -> None:
         """Reading never writes."""
+
+    def claim(self, job: VerifyJob) -> Claim:
+        return "ours"
 
     def take(self, job: VerifyJob, rows: Any) -> list[str]:
         found = answers.verification(job, rows)

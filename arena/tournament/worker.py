@@ -27,9 +27,21 @@ from arena.interface.source import code_digest
 from arena.tournament.answers import Identified, Roster, plain
 from arena.tournament.config import Config
 from arena.tournament.executors.child import limit_memory
-from arena.tournament.jobs import BoundJob, DistalJob, IdentifyJob, Job, MatchJob, ReplayJob, RosterJob, VerifyJob
+from arena.tournament.jobs import (
+    BoundJob,
+    DistalJob,
+    IdentifyJob,
+    Job,
+    MatchJob,
+    NodeJob,
+    ReplayJob,
+    RosterJob,
+    VerifyJob,
+)
+from arena.tournament.machine import describe
 
 _config = Config()
+_places: dict[str, str] = {}
 
 
 def warm() -> None:
@@ -42,10 +54,13 @@ def warm() -> None:
     code_digest([referee.__name__])  # of the code that decides rows, once; reads what is installed
 
 
-def initialize(config: Config) -> list[str]:
-    """Set a fresh worker up; returns what the user should know of this machine, a line each."""
-    global _config
-    _config = config
+def initialize(config: Config, places: dict[str, str]) -> list[str]:
+    """Set a fresh worker up; returns what the user should know of this machine, a line each.
+
+    places: where this machine has weights that the settings name, if not at that path.
+    """
+    global _config, _places
+    _config, _places = config, places
     torch.set_num_threads(1)  # equal sums, hence equal rows, whatever the number of workers
     torch.backends.cudnn.deterministic = True
     if config.run.device == "cpu" or not torch.cuda.is_available():  # CUDA reserves address space beyond any limit
@@ -57,6 +72,8 @@ def perform(job: Job) -> Any:
     """What the job asks for, as plain data (`answers` has what it must look like); raises whatever a plugin raises."""
     started = time.perf_counter()
     match job:
+        case NodeJob():
+            return _node()
         case RosterJob():
             return plain(_roster(job))
         case IdentifyJob():
@@ -72,6 +89,13 @@ def perform(job: Job) -> Any:
         case VerifyJob():
             rows = _verify(job)
     return {"rows": rows, "seconds": time.perf_counter() - started}
+
+
+def _node() -> dict[str, str]:
+    tournament, here = _config.tournament, describe(_config.run.device)
+    if tournament.dataset in _config.dataset:  # its file could be another; those of arena and of packages are known
+        here["data"] = _dataset().identity(tournament.split)
+    return here
 
 
 def _roster(job: RosterJob) -> Roster:
@@ -115,14 +139,15 @@ def _identify(job: IdentifyJob) -> Identified:
         return Identified(_attack(job.name).identity)
     defense = _defense(job.name)
     if job.purpose == "bound":
-        return Identified(defense.identity, bounds=bounds.SERIES, finite=prototypes_of(defense).finite)
+        return Identified(_identity(defense), bounds=bounds.SERIES, finite=prototypes_of(defense).finite)
     if job.purpose == "distal":
         try:
             gradient = distal.gradient_source(defense, job.estimated)
         except UserError as failure:
-            return Identified(defense.identity, unfit=str(failure))
-        return Identified(defense.identity, gradient=gradient, classes=distal.count_classes(defense, _dataset().shape))
-    identity = defense.identity  # before it is asked anything, which may change one that is broken
+            return Identified(_identity(defense), unfit=str(failure))
+        classes = distal.count_classes(defense, _dataset().shape)
+        return Identified(_identity(defense), gradient=gradient, classes=classes)
+    identity = _identity(defense)  # before it is asked anything, which may change one that is broken
     x, y = _samples()
     remarks = preflight(defense, x, y[: _config.samples_of(job.name)])
     return Identified(
@@ -210,14 +235,28 @@ def _attack_fingerprint(name: str) -> str:
 @cache
 def _defense(name: str) -> Defense:
     section = _config.for_defense(name)
-    return load_defense(name, weights=section.weights, device=_config.run.device, **section.own)
+    return load_defense(name, weights=_place(section.weights), device=_config.run.device, **section.own)
+
+
+def _place(weights: str | None) -> str | None:
+    return None if weights is None else _places.get(weights, weights)
+
+
+def _identity(defense: Defense) -> Identity:
+    """Its identity, which names the weights by the path in the settings, on every machine."""
+    named = {place: path for path, place in _places.items()}
+    identity, weights = defense.identity, str(defense.weights)
+    return replace(identity, settings=identity.settings | {"weights": named[weights]}) if weights in named else identity
 
 
 @cache
 def _stored(kind: Kind, name: str, fingerprint: str, settings: str) -> Defense | Attack:
     """A plugin as it was played; settings: as JSON. Raises UserError if it cannot be had."""
     load: Callable[..., Defense | Attack] = load_defense if kind == "defense" else load_attack
-    plugin = load(name, **json.loads(settings))
+    own = json.loads(settings)
+    if kind == "defense" and "weights" in own:
+        own["weights"] = _place(own["weights"])
+    plugin = load(name, **own)
     if plugin.fingerprint != fingerprint:
         raise UserError(f"the installed {name} is not the one that was played (other code, weights or version)")
     return plugin

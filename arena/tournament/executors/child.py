@@ -26,10 +26,14 @@ _OUT_OF_MEMORY = ("allocate memory", "out of memory", "bad_alloc")  # of torch, 
 
 @dataclass(frozen=True)
 class Birth:
-    """What a worker is for: the module `role` with `initialize(settings)` and `perform(job)`."""
+    """What a worker is for: the module `role` with `initialize(settings, places)` and `perform(job)`.
+
+    places: where this machine has files that the settings name, if elsewhere.
+    """
 
     role: str
     settings: Any
+    places: dict[str, str]
 
 
 def main() -> NoReturn:
@@ -111,7 +115,7 @@ def _receive(jobs: BinaryIO, inbox: SimpleQueue[bytes]) -> None:
 
 
 def _initialize(birth: Birth) -> list[str]:
-    return import_module(birth.role).initialize(birth.settings)
+    return import_module(birth.role).initialize(birth.settings, birth.places)
 
 
 def _attempt(number: int, call: Callable[..., Any], *args: Any) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -27,12 +28,19 @@ class LocalExecutor:
     whatever it does; what has no answer then is cancelled or a failure.
     """
 
-    def __init__(self, config: Config, workers: int, role: str = "arena.tournament.worker") -> None:
-        """role: the module that plays, with `warm()`, `initialize(config)` and `perform(job)`."""
+    def __init__(
+        self,
+        config: Config,
+        workers: int,
+        role: str = "arena.tournament.worker",
+        places: Mapping[str, str] | None = None,
+    ) -> None:
+        """role: the module that plays, with `warm()`, `initialize(config, places)` and `perform(job)`; places: where
+        this machine has files that the settings name, if elsewhere."""
         self.workers = workers
         # The address of the store can hold a password, and is not the workers' business.
         run = config.run.model_copy(update={"db": ""})
-        self._birth = pickle.dumps(Birth(role, config.model_copy(update={"run": run})))
+        self._birth = pickle.dumps(Birth(role, config.model_copy(update={"run": run}), dict(places or {})))
         self._server = Server(role)
         self._waiting: SimpleQueue[tuple[Job, Future[Answer | Failure]] | None] = SimpleQueue()
         self._slots: list[threading.Thread] = []
