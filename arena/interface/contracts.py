@@ -118,9 +118,16 @@ class Defense(_Plugin):
     decision depends on `x >= binary_threshold` alone. `batch_size` is the most images that a query asks about at
     once: it bounds memory, and small networks are fastest on small batches. `calibration` turns scores into
     confidences; None if the weights have none.
+
+    `shape` [C, H, W] and `classes` are those of the images that it is made for, None if it takes any: it is played on
+    data that fits. `access = "decision"` says that it tells labels only: `scores` are one-hot, and only those
+    attacks apply that make do with decisions.
     """
 
     gradient: ClassVar[Gradient] = "none"
+    access: ClassVar[Literal["decision", "score"]] = "score"
+    shape: ClassVar[tuple[int, int, int] | None] = None
+    classes: ClassVar[int | None] = None
     binary_threshold: ClassVar[float | None] = None
     batch_size: ClassVar[int] = 128
     calibration: Calibration | None = None
@@ -130,9 +137,14 @@ class Defense(_Plugin):
         self.device = resolve_device(device)
         self.settings = parse_settings(self.Settings, settings, f"defense {self.name}")
 
+    @classmethod
+    def fits(cls, shape: tuple[int, int, int], classes: int) -> bool:
+        """Whether it is made for images of this shape [C, H, W] and so many classes."""
+        return cls.shape in (None, shape) and cls.classes in (None, classes)
+
     @abstractmethod
     def scores(self, x: Tensor) -> Tensor:
-        """Logits [B, classes] of the images x, float32 [B, 1, 28, 28] in [0, 1] on `self.device`.
+        """Logits [B, classes] of the images x, float32 [B, C, H, W] in [0, 1] on `self.device`.
 
         Deterministic, and no row depends on another. The highest logit is the decision. Two classes at least, of any
         floating point type (attacks see float32); the logit of a masked class may be -inf, others are finite.
@@ -141,7 +153,7 @@ class Defense(_Plugin):
     def confidence(self, x: Tensor) -> Tensor:
         """p(c | x) = (exp(alpha l_c) + eta) / sum_k (exp(alpha l_k) + eta) for the scores l (paper, equation 4).
 
-        x: images, float32 [B, 1, 28, 28] in [0, 1] on `self.device`. Returns [B, classes] in [0, 1]; rows sum to one.
+        x: images, float32 [B, C, H, W] in [0, 1] on `self.device`. Returns [B, classes] in [0, 1]; rows sum to one.
         Differentiable with respect to x where `scores` is.
 
         Raises:
@@ -196,6 +208,8 @@ class Attack(_Plugin):
     @classmethod
     def applies_to(cls, defense: type[Defense]) -> bool:
         """Whether the defense offers what the attack needs (blank cells of Table 1 are the pairs that do not)."""
+        if defense.access == "decision":
+            return cls.access == "decision"
         if cls.access == "gradient":
             return defense.gradient in ("autograd", "straight-through")
         if cls.access == "reconstruction":
