@@ -71,8 +71,8 @@ def evaluate(
     model itself is copied if it is a torch module.
 
     model: a torch module, a function of images, or an estimator with `predict`; it takes images in `bounds`, less
-    `mean`, divided by `std`. x: images in `bounds`, [N, C, H, W] or [N, H, W]; layout: of x, where it is another, and of
-    what the model takes; y: labels, int [N].
+    `mean`, divided by `std`. x: images in `bounds`, [N, C, H, W] or [N, H, W]; layout: of x, where it is another, and
+    of what the model takes; y: labels, int [N].
     attacks: "quick" or "all" (those that apply), names, or settings by name. epsilon: perturbation sizes at which
     accuracy is read, by norm, in units of [0, 1]. budget: queries per sample. db: a store to keep results in, where
     only what is missing is played. settings: `gradient`, `access`, `classes`, `flat`, as in [defense.NAME].
@@ -126,8 +126,8 @@ class Evaluation:
         return [row for row in self.store.leaderboard(norm) if row.defense == self.name]
 
     def curve(self, norm: Norm = "l2") -> tuple[np.ndarray, np.ndarray]:
-        """Perturbation sizes, ascending from 0, and the accuracy from each on, by the closest adversarial of any attack in
-        this norm; draw it with steps after each point. Empty where nothing was played in it."""
+        """Perturbation sizes, ascending from 0, and the accuracy from each on, by the closest adversarials of any attack
+        in this norm; draw it with steps after each point. Empty where nothing was played in it."""
         return accuracy_curve([distance for distance, _ in self._closest(norm)])
 
     def to_frame(self) -> DataFrame:
