@@ -126,8 +126,8 @@ class Evaluation:
         return [row for row in self.store.leaderboard(norm) if row.defense == self.name]
 
     def curve(self, norm: Norm = "l2") -> tuple[np.ndarray, np.ndarray]:
-        """Perturbation sizes, ascending from 0, and the accuracy from each on, by the closest adversarials of any attack
-        in this norm; draw it with steps after each point. Empty where nothing was played in it."""
+        """Perturbation sizes, ascending from 0, and the accuracy from each on, by the closest adversarials of all
+        attacks in this norm; draw it with steps after each point. Empty where nothing was played in it."""
         return accuracy_curve([distance for distance, _ in self._closest(norm)])
 
     def to_frame(self) -> DataFrame:
