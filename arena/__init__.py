@@ -20,6 +20,7 @@ _EXPORTS = {
     "load_attack": "interface.registry",
     "load_defense": "interface.registry",
     "load_data": "data",
+    "evaluate": "notebook",
     "play": "evaluation.referee",
     "open_store": "store.store",
     "BudgetExhausted": "errors",

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 @click.argument("config", required=False, type=click.Path(path_type=Path))
 @click.option("--preset", metavar="NAME", help="A [preset.NAME] of the settings file: quick, paper.")
 @click.option("--samples", type=int, help="Play the first so many samples.")
-@click.option("--defense", "defenses", multiple=True, metavar="NAME", help="Only this defense (repeatable).")
+@click.option("--dataset", metavar="NAME", help="A data set by name, or a file of images and labels: test.npz.")
+@click.option(
+    "--defense",
+    "defenses",
+    multiple=True,
+    metavar="NAME",
+    help="Only this defense (repeatable): a name, or a model: mine.py:build, package.module:name, FILE.onnx or .pt2.",
+)
 @click.option("--attack", "attacks", multiple=True, metavar="NAME", help="Only this attack (repeatable).")
 @options.db
 @options.executor
@@ -53,13 +60,17 @@ def run(
     from arena.store.store import open_store
     from arena.tournament.config import default_file, load_config
     from arena.tournament.executors.opening import open_executor
+    from arena.tournament.given import dataset_given, defenses_given
     from arena.tournament.plan import plan_matches
     from arena.tournament.roster import gather
 
-    names = {kind: given[kind] or None for kind in ("defenses", "attacks")}
+    defenses, models = defenses_given(given["defenses"])
+    dataset, described = dataset_given(given["dataset"])
+    chosen: dict[str, Any] = {"samples": samples, "seed": seed, "dataset": dataset}
+    chosen |= {"defenses": defenses or None, "attacks": given["attacks"] or None}
     how = options.how_to_run(given, "db", "device", "workers")
     file = config or default_file()
-    settings = load_config(file, preset, tournament={"samples": samples, "seed": seed, **names}, run=how)
+    settings = load_config(file, preset, tournament=chosen, run=how, defense=models, dataset=described)
     console = Console(stderr=True, quiet=quiet)
     if preset:
         _say_preset(file, preset, console, verbose)
@@ -68,6 +79,8 @@ def run(
             contestants = gather(executor, "match")
         for problem in contestants.roster.problems:
             console.print(Text.assemble(("not loaded:", "yellow"), f" {problem}"))
+        if unfit := contestants.roster.unfit:
+            console.print(Text(f"not for {settings.tournament.dataset}, not played: {', '.join(unfit)}"))
         for warning in contestants.warnings:
             console.print(Text.assemble(("warning:", "yellow"), f" {warning}"))
         with closing(open_store(settings.run.db)) as store:

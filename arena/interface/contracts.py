@@ -118,9 +118,16 @@ class Defense(_Plugin):
     decision depends on `x >= binary_threshold` alone. `batch_size` is the most images that a query asks about at
     once: it bounds memory, and small networks are fastest on small batches. `calibration` turns scores into
     confidences; None if the weights have none.
+
+    `shape` [C, H, W] and `classes` are those of the images that it is made for, None if it takes any: it is played on
+    data that fits. `access = "decision"` says that it tells labels only: `scores` are one-hot, and only those
+    attacks apply that make do with decisions.
     """
 
     gradient: ClassVar[Gradient] = "none"
+    access: ClassVar[Literal["decision", "score"]] = "score"
+    shape: ClassVar[tuple[int, int, int] | None] = None
+    classes: ClassVar[int | None] = None
     binary_threshold: ClassVar[float | None] = None
     batch_size: ClassVar[int] = 128
     calibration: Calibration | None = None
@@ -129,6 +136,11 @@ class Defense(_Plugin):
         self.weights = weights
         self.device = resolve_device(device)
         self.settings = parse_settings(self.Settings, settings, f"defense {self.name}")
+
+    @classmethod
+    def fits(cls, shape: tuple[int, int, int], classes: int) -> bool:
+        """Whether it is made for images of this shape [C, H, W] and so many classes."""
+        return cls.shape in (None, shape) and cls.classes in (None, classes)
 
     @abstractmethod
     def scores(self, x: Tensor) -> Tensor:
@@ -196,6 +208,8 @@ class Attack(_Plugin):
     @classmethod
     def applies_to(cls, defense: type[Defense]) -> bool:
         """Whether the defense offers what the attack needs (blank cells of Table 1 are the pairs that do not)."""
+        if defense.access == "decision":
+            return cls.access == "decision"
         if cls.access == "gradient":
             return defense.gradient in ("autograd", "straight-through")
         if cls.access == "reconstruction":

@@ -16,7 +16,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-RESERVED = {"defense": ("weights", "samples", "attacks", "device"), "attack": ("samples", "budget", "timeout")}
+RESERVED = {"defense": ("model", "weights", "samples", "attacks", "device"), "attack": ("samples", "budget", "timeout")}
 """Keys of [defense.NAME] and [attack.NAME], or of a load_ function, that never reach a plugin's own settings."""
 
 S = TypeVar("S", bound=BaseModel)

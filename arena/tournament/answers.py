@@ -28,13 +28,13 @@ class WrongAnswer(Exception):
 class Roster:
     """Who can take part in what is planned.
 
-    `defenses` and `attacks`: package by name, in order of play; `pairs`: (defense, attack) where the attack applies;
+    `defenses` and `attacks`: package by name, in order of play; `unfit`: defenses that the data set is not for;
     `with_prototypes`: defenses that have bounds; `dataset` and the `labels` of its samples where they are needed.
     """
 
     defenses: dict[str, str]
     attacks: dict[str, str]
-    pairs: frozenset[tuple[str, str]]
+    unfit: tuple[str, ...]
     with_prototypes: frozenset[str]
     dataset: DatasetIdentity | None
     labels: tuple[int, ...]
@@ -49,11 +49,13 @@ class Roster:
 @dataclass(frozen=True)
 class Identified:
     """A plugin that loads, and what planning must know of it; `unfit`: why it cannot take part, in one line;
-    `warnings`: what may mislead about its results, a line each."""
+    `warnings`: what may mislead about its results, a line each; `attacks`: of a defense, those that it is played
+    against."""
 
     identity: Identity
     unfit: str | None = None
     warnings: tuple[str, ...] = ()
+    attacks: tuple[str, ...] = ()
     bounds: tuple[tuple[str, Norm], ...] = ()  # kinds and norms
     finite: bool = False  # its bounds are certificates: no seed matters
     gradient: str = ""  # distals: the one that is followed

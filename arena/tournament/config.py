@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from arena import environment
 from arena.errors import UserError
 from arena.interface.dataset import DatasetSettings
+from arena.interface.references import is_module
 from arena.interface.settings import Settings, did_you_mean, parse_settings
 
 DEFAULT_FILE = Path(__file__).parents[1] / "default.toml"  # a copy of the repository's arena.toml
@@ -53,10 +54,12 @@ class RunSettings(Settings):
 
 
 class DefenseSettings(BaseModel):
-    """[defense.NAME]: `weights` replaces the shipped ones; `samples` as in [tournament]; `attacks` are those of the
-    tournament that it is played against; all else is the defense's own settings."""
+    """[defense.NAME]: `model` is where a model without a package comes from, "mine.py:build", "package.module:name",
+    "model.onnx" or "model.pt2"; `weights` replaces the shipped ones; `samples` as in [tournament]; `attacks` are those
+    of the tournament that it is played against; all else is the defense's own settings."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
+    model: str | None = None
     weights: str | None = None
     samples: int | None = Field(None, gt=0)
     attacks: tuple[str, ...] | Literal["all"] = "all"
@@ -65,6 +68,13 @@ class DefenseSettings(BaseModel):
     def own(self) -> dict[str, Any]:
         """The plugin's own settings."""
         return self.model_extra or {}
+
+    def at(self, folder: Path) -> DefenseSettings:
+        """The same with paths that are relative to `folder` made absolute; "package.module:name" is no path."""
+        paths = {"weights": self.weights, "model": self.model}
+        if self.model and is_module(self.model):
+            del paths["model"]
+        return self.model_copy(update={key: str((folder / path).resolve()) for key, path in paths.items() if path})
 
 
 class AttackSettings(BaseModel):
@@ -178,11 +188,6 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 def _with_absolute_paths(config: Config, folder: Path) -> Config:
     """Paths in a settings file are relative to that file."""
-    sections = {
-        name: section.model_copy(update={"weights": str((folder / section.weights).resolve())})
-        if section.weights
-        else section
-        for name, section in config.defense.items()
-    }
+    sections = {name: section.at(folder) for name, section in config.defense.items()}
     datasets = {name: section.at(folder) for name, section in config.dataset.items()}
     return config.model_copy(update={"defense": sections, "dataset": datasets})

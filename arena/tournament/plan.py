@@ -64,7 +64,7 @@ def plan_matches(config: Config, store: Store, contestants: Contestants) -> Plan
     settled = 0
     for defense in identities(contestants.defenses).values():
         for attack in identities(contestants.attacks).values():
-            if (defense.name, attack.name) in roster.pairs:
+            if attack.name in contestants.defenses[defense.name].attacks:
                 budget = config.for_match(defense.name, attack.name).budget
                 key = MatchKey(conditions, defense, attack, budget, roster.dataset)
                 match_id = store.find_match(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import import_module, metadata
@@ -24,6 +24,7 @@ from arena.interface.prototypes import HasPrototypes, prototypes_of
 from arena.interface.registry import Kind, load_attack, load_defense, registry
 from arena.interface.results import DatasetIdentity, Identity, Verification
 from arena.interface.source import code_digest
+from arena.models.loading import load_model, package_of
 from arena.tournament.answers import Identified, Roster, plain
 from arena.tournament.config import Config
 from arena.tournament.executors.child import limit_memory
@@ -105,33 +106,59 @@ def _roster(job: RosterJob) -> Roster:
     labels: list[int] = []
     if job.purpose != "distal":
         labels = _samples()[1].tolist()
-    chosen: dict[Kind, Any] = {"defense": tournament.defenses}
-    if job.purpose == "match":
-        chosen["attack"] = tournament.attacks
-    names = {kind: found.names(kind) if who == "all" else who for kind, who in chosen.items()}
-    classes = {kind: {name: found.find(kind, name) for name in of_kind} for kind, of_kind in names.items()}
+    models = {name: section.model for name, section in _config.defense.items() if section.model}
+    for name in models:
+        if ("defense", name) in found.plugins:
+            raise UserError(f"defense {name} is a plugin: give the model a name of its own, as in [defense.my-{name}]")
     for name, section in _config.defense.items():
-        found.find("defense", name)
+        if name not in models:
+            found.find("defense", name)
         for attack in section.attacks if section.attacks != "all" else ():
             found.find("attack", attack)
     for name in _config.attack:
         found.find("attack", name)
-    defenses, attacks = classes["defense"], classes.get("attack", {})
+    asked = sorted([*found.names("defense"), *models]) if tournament.defenses == "all" else tournament.defenses
+    plugins = {name: found.find("defense", name) for name in asked if name not in models}
+    unfit = [name for name, plugin in plugins.items() if job.purpose != "distal" and not _fits(plugin.cls)]
+    if unfit and tournament.defenses != "all":
+        shape, classes = list(plugins[unfit[0]].cls.shape), plugins[unfit[0]].cls.classes
+        raise UserError(
+            f"defense {unfit[0]} is made for images {shape} of {classes} classes: {_dataset().name} has"
+            f" {list(_dataset().shape)}, {_dataset().classes} classes"
+        )
+    packages = {name: package_of(models[name]) if name in models else plugins[name].package for name in asked}
     return Roster(
-        defenses={name: plugin.package for name, plugin in defenses.items()},
-        attacks={name: plugin.package for name, plugin in attacks.items()},
-        pairs=frozenset(
-            (defense, attack)
-            for defense in defenses
-            for attack in attacks
-            if _config.for_defense(defense).attacks == "all" or attack in _config.for_defense(defense).attacks
-            if attacks[attack].cls.applies_to(defenses[defense].cls)
+        defenses={name: package for name, package in packages.items() if name not in unfit},
+        attacks={name: found.find("attack", name).package for name in (_attacks() if job.purpose == "match" else ())},
+        unfit=tuple(unfit),
+        with_prototypes=frozenset(
+            name for name, plugin in plugins.items() if name not in unfit and issubclass(plugin.cls, HasPrototypes)
         ),
-        with_prototypes=frozenset(name for name, plugin in defenses.items() if issubclass(plugin.cls, HasPrototypes)),
         dataset=_dataset_identity() if job.purpose != "distal" else None,
         labels=tuple(labels),
         problems=tuple(f"{problem.package}: {problem.reason}" for problem in found.problems),
     )
+
+
+def _fits(defense: type[Defense]) -> bool:
+    return defense.fits(_dataset().shape, _dataset().classes)
+
+
+def _attacks() -> Sequence[str]:
+    """The names of the attacks that are asked for."""
+    asked = _config.tournament.attacks
+    return registry().names("attack") if asked == "all" else asked
+
+
+def _opponents(defense: Defense) -> list[str]:
+    """The attacks that are asked for against a defense, and apply to it."""
+    of_defense = _config.for_defense(defense.name).attacks
+    return [
+        name
+        for name in _attacks()
+        if of_defense == "all" or name in of_defense
+        if registry().find("attack", name).cls.applies_to(type(defense))
+    ]
 
 
 def _identify(job: IdentifyJob) -> Identified:
@@ -154,6 +181,7 @@ def _identify(job: IdentifyJob) -> Identified:
         identity,
         unfit=next((str(remark) for remark in remarks if remark.level == "refuse"), None),
         warnings=tuple(str(remark) for remark in remarks if remark.level == "warn"),
+        attacks=tuple(_opponents(defense)),
     )
 
 
@@ -235,7 +263,14 @@ def _attack_fingerprint(name: str) -> str:
 @cache
 def _defense(name: str) -> Defense:
     section = _config.for_defense(name)
-    return load_defense(name, weights=_place(section.weights), device=_config.run.device, **section.own)
+    how = {"weights": _place(section.weights), "device": _config.run.device} | section.own
+    return load_defense(name, **how) if section.model is None else _adopted(name, section.model, how)
+
+
+def _adopted(name: str, model: str, how: dict[str, Any]) -> Defense:
+    """A model without a package; it has as many classes as the data, unless its settings say another number."""
+    classes = how.get("classes") or _dataset().classes
+    return load_model(name, model, **(how | {"classes": classes}))
 
 
 def _place(weights: str | None) -> str | None:
@@ -252,11 +287,13 @@ def _identity(defense: Defense) -> Identity:
 @cache
 def _stored(kind: Kind, name: str, fingerprint: str, settings: str) -> Defense | Attack:
     """A plugin as it was played; settings: as JSON. Raises UserError if it cannot be had."""
-    load: Callable[..., Defense | Attack] = load_defense if kind == "defense" else load_attack
-    own = json.loads(settings)
-    if kind == "defense" and "weights" in own:
-        own["weights"] = _place(own["weights"])
-    plugin = load(name, **own)
+    how = json.loads(settings)
+    if "weights" in how:
+        how["weights"] = _place(how["weights"])
+    if kind == "attack":
+        plugin: Defense | Attack = load_attack(name, **how)
+    else:
+        plugin = _adopted(name, how.pop("model"), how) if "model" in how else load_defense(name, **how)
     if plugin.fingerprint != fingerprint:
         raise UserError(f"the installed {name} is not the one that was played (other code, weights or version)")
     return plugin

@@ -60,13 +60,13 @@ def contestants(weights="a"):
     roster = Roster(
         defenses={"cnn": identity.package},
         attacks={"boundary": attack().package},
-        pairs=frozenset({("cnn", "boundary")}),
+        unfit=(),
         with_prototypes=frozenset(),
         dataset=dataset(),
         labels=LABELS,
         problems=(),
     )
-    return Contestants(roster, {"cnn": Identified(identity)}, {"boundary": Identified(attack())})
+    return Contestants(roster, {"cnn": Identified(identity, attacks=("boundary",))}, {"boundary": Identified(attack())})
 
 
 def planned(store, weights="a"):

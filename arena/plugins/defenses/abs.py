@@ -29,6 +29,7 @@ class ABS(Defense):
 
     name = "abs"
     gradient = "exact"
+    shape, classes = (1, 28, 28), 10
     batch_size = 2048  # the images of an estimated gradient together: equal and close ones are explained faster
     Settings = InferenceSettings
 

@@ -25,6 +25,7 @@ class NearestNeighbor(Defense):
 
     name = "nearest-neighbor"
     gradient = "exact"
+    shape, classes = (1, 28, 28), 10
     batch_size = 2048  # the images of an estimated gradient together: they share their candidates
 
     def __init__(self, weights: str | Path | None = None, device: str = "cpu", **settings: Any) -> None:

@@ -21,6 +21,7 @@ class Network(Defense):
     """
 
     gradient: ClassVar[Gradient] = "autograd"
+    shape, classes = (1, 28, 28), 10
 
     def __init__(self, weights: str | Path | None = None, device: str = "cpu", **settings: Any) -> None:
         super().__init__(weights, device, **settings)

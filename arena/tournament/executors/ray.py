@@ -160,7 +160,7 @@ class RayExecutor:
         self._calls[number] = _Call(member, task, time.monotonic() + seconds)
         answer.future().add_done_callback(lambda future: self._inbox.put(("answer", number, future)))
 
-    def _take(self, number: int, future: Future) -> None:
+    def _take(self, number: int, future: Future[Any]) -> None:
         call = self._calls.pop(number, None)
         if call is None:  # its agent was given up, and the job out again
             return
