@@ -22,6 +22,8 @@ _EXPORTS = {
     "load_data": "data",
     "play": "evaluation.referee",
     "open_store": "store.store",
+    "PerSampleAttack": "toolbox.library",
+    "FixedEpsilonAttack": "toolbox.library",
     "BudgetExhausted": "errors",
     "UserError": "errors",
 }
