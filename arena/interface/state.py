@@ -200,8 +200,8 @@ class Digester:
         return _sha("compiled", ascii((code.co_varnames, code.co_argcount, code.co_kwonlyargcount)).encode(), *parts)
 
     def _class(self, cls: type, path: str) -> bytes:
-        """A class statement of a file is its module's code; of one made otherwise what it holds counts as well. Its bases
-        count by themselves: a module may have them through a package that hands on what it does not import."""
+        """A class statement of a file is its module's code; of one made otherwise what it holds counts as well. Bases
+        count by themselves: a module may have them from a package that hands on what it does not import itself."""
         module, name = cls.__module__, cls.__qualname__
         head = f"{module} {name}".encode()
         source = source_of(module) if source_decides(module) else None

@@ -49,8 +49,8 @@ class TargetModule(torch.nn.Module):
 
     x: float32 [N, 1, 28, 28] in [0, 1]; where rounding leaves the box by up to 1e-5 it is clipped. The rows are the
     batch, or all belong to one sample, if the module is bound to it or the batch has no other. Where the attack may see
-    decisions only, the logits are one-hot. The module is in evaluation mode, has one frozen parameter, of which libraries
-    ask the device, and says the number of `classes`.
+    decisions only, the logits are one-hot. The module is in evaluation mode, knows its number of `classes`, and has one
+    frozen parameter, of which libraries ask the device.
 
     Raises:
         PluginError: x leaves the box by more than that, or has another number of rows than the batch.

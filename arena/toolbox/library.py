@@ -28,8 +28,8 @@ class SampleBySample(Attack):
     whatever a library does with rows: it may drop finished ones, repeat or reorder them.
 
     For each sample the global generators of Python, numpy and torch are seeded, from `rng`; a spent budget ends this
-    sample alone; and what the library returned is asked about, by one query more than its own, so that it counts even if
-    the library never asked. Batches of one take more time than larger ones (docs/attacks.md has measurements).
+    sample alone; and what the library returned is asked about, by one query more than its own, so that it counts even
+    if the library never asked. Batches of one take more time than larger ones (measured in docs/attacks.md).
     """
 
     @abstractmethod
@@ -81,7 +81,7 @@ class FixedEpsilonAttack(SampleBySample):
 
     @abstractmethod
     def strike(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Any:
-        """As that of `PerSampleAttack`: the image that the library found within `epsilon` of x, in the attack's norm."""
+        """As that of `PerSampleAttack`: the image that the library found within `epsilon` of x in the attack's norm."""
 
     def duel(self, duel: Duel) -> None:
         """Strike at the only epsilon; or at ever larger ones until one fools, each twice the last, and by bisection."""
