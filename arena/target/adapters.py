@@ -47,10 +47,10 @@ class FoolboxModel(Model):
 class TargetModule(torch.nn.Module):
     """Answers a library's `model(x)` with logits [N, classes] through the target, which counts and remembers them.
 
-    x: float32 [N, 1, 28, 28] in [0, 1]; where rounding leaves the box by up to 1e-5 it is clipped. The rows are the
-    batch, or all belong to one sample, if the module is bound to it or the batch has no other. Where the attack may see
-    decisions only, the logits are one-hot. The module is in evaluation mode, knows its number of `classes`, and has one
-    frozen parameter, of which libraries ask the device.
+    x: [N, 1, 28, 28] in [0, 1], of any floating point type, rounded to float32; where rounding leaves the box by up to
+    1e-5 it is clipped. The rows are the batch, or all belong to one sample, if the module is bound to it or the batch
+    has no other. Where the attack may see decisions only, the logits are one-hot. The module is in evaluation mode,
+    knows its number of `classes`, and has one frozen parameter, of which libraries ask the device.
 
     Raises:
         PluginError: x leaves the box by more than that, or has another number of rows than the batch.
@@ -71,7 +71,7 @@ class TargetModule(torch.nn.Module):
         return self._target.classes
 
     def forward(self, x: Tensor) -> Tensor:
-        x = clip_rounding(x)
+        x = clip_rounding(x.float() if x.is_floating_point() else x)
         index = None
         if self._sample is not None:
             index = torch.full((len(x),), self._sample, device=x.device)
