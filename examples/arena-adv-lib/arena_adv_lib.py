@@ -19,13 +19,6 @@ class FMN0(arena.PerSampleAttack):
         return attacks.fmn(model, x, y, norm=0, steps=200)
 
 
-class FMN2(arena.PerSampleAttack):
-    name, norm, access = "adv-lib-fmn-l2", "l2", "gradient"
-
-    def strike(self, model, x, y):
-        return attacks.fmn(model, x, y, norm=2, steps=200)
-
-
 class FMNInf(arena.PerSampleAttack):
     name, norm, access = "adv-lib-fmn-linf", "linf", "gradient"
 
@@ -91,5 +84,5 @@ class FABInf(arena.PerSampleAttack):
 
 @arena.hookimpl
 def register_attacks(register):
-    for attack in (DDN, FMN0, FMN2, FMNInf, ALMA, PDGD, PDPGD, VFGA, SigmaZero, SuperDeepFool, FAB2, FABInf):
+    for attack in (DDN, FMN0, FMNInf, ALMA, PDGD, PDPGD, VFGA, SigmaZero, SuperDeepFool, FAB2, FABInf):
         register(attack)
