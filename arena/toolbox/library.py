@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from abc import abstractmethod
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from arena.errors import BudgetExhausted, PluginError
+from arena.geometry.distances import distance
 from arena.interface import settings
 from arena.interface.contracts import Attack
 from arena.target.images import clip_rounding
@@ -29,7 +29,7 @@ class SampleBySample(Attack):
 
     For each sample the global generators of Python, numpy and torch are seeded, from `rng`; a spent budget ends this
     sample alone; and what the library returned is asked about, by one query more than its own, so that it counts even
-    if the library never asked. Batches of one take more time than larger ones (measured in docs/attacks.md).
+    if the library never asked. Batches of one take more time than larger ones.
     """
 
     @abstractmethod
@@ -92,14 +92,11 @@ class FixedEpsilonAttack(SampleBySample):
 
         only, bisections = self.settings.epsilon, self.settings.bisections
         if only is None:
-            end = self.settings.max_epsilon or self._diagonal(duel.clean()[0])
+            x = duel.clean()[0]
+            end = self.settings.max_epsilon or float(distance(self.norm, torch.zeros_like(x), torch.ones_like(x)))
             smallest_epsilon(attempt, end / 2 ** torch.arange(HALVINGS, -1, -1), 1, bisections)
         else:
             smallest_epsilon(attempt, torch.tensor([only]), 1, bisections=0)
-
-    def _diagonal(self, x: Tensor) -> float:
-        """The largest distance inside the box of the image x, in the attack's norm."""
-        return {"l0": x.numel(), "l2": math.sqrt(x.numel()), "linf": 1.0}[self.norm]
 
 
 class Duel:
