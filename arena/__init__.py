@@ -23,6 +23,8 @@ _EXPORTS = {
     "evaluate": "notebook",
     "play": "evaluation.referee",
     "open_store": "store.store",
+    "PerSampleAttack": "toolbox.library",
+    "FixedEpsilonAttack": "toolbox.library",
     "BudgetExhausted": "errors",
     "UserError": "errors",
 }

@@ -38,11 +38,13 @@ def show(name: str) -> None:
 @plugins.command()
 @click.argument("name")
 @click.option("--factor", type=click.FloatRange(min=1), help="An attack's stated quality: found over minimal distance.")
-def check(name: str, factor: float | None) -> int:
+@click.option("--timeout", type=click.FloatRange(min=1), help="An attack's seconds for each run.  [default: 120]")
+@click.option("--budget", type=click.IntRange(min=1), help="An attack's queries for each sample.  [default: 20000]")
+def check(name: str, **limits: float | None) -> int:
     """Run the conformance kit on a plugin. Exit code 1 if a check fails."""
     from arena.testing import check_plugin
 
-    report = check_plugin(name, factor)
+    report = check_plugin(name, **limits)
     print(report)
     return 0 if report.ok else 1
 

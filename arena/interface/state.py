@@ -200,19 +200,20 @@ class Digester:
         return _sha("compiled", ascii((code.co_varnames, code.co_argcount, code.co_kwonlyargcount)).encode(), *parts)
 
     def _class(self, cls: type, path: str) -> bytes:
-        """A class statement of a file is its module's code; of one made otherwise what it holds counts as well."""
+        """A class statement of a file is its module's code; of one made otherwise what it holds counts as well. Bases
+        count by themselves: a module may have them from a package that hands on what it does not import itself."""
         module, name = cls.__module__, cls.__qualname__
         head = f"{module} {name}".encode()
         source = source_of(module) if source_decides(module) else None
+        bases = [self.digest(base, path) for base in cls.__bases__ if base is not object]
         if _resolve(module, name) is cls and (name in source.classes if source else not source_decides(module)):
-            return _sha("class", head, self._code_of(module))
+            return _sha("class", head, *bases, self._code_of(module))
         held = {
             key: value
             for key, value in vars(cls).items()
             if key not in _MACHINERY and not isinstance(value, _DESCRIPTORS)
             if not key.startswith("__") or isinstance(value, types.FunctionType)
         }
-        bases = [self.digest(base, path) for base in cls.__bases__ if base is not object]
         return _sha("class", head, *bases, self._mapping(held, path or name))
 
     def _object(self, value: Any, path: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,11 +55,11 @@ class OnnxModel:
         return answer
 
 
-def _output(outputs: list) -> str:
+def _output(outputs: list[Any]) -> str:
     """The output that has scores: named logits, else the first that is not whole numbers; else the first, labels."""
     scores = [one.name for one in outputs if "int" not in one.type.partition("tensor(")[2] or "map(" in one.type]
     return "logits" if "logits" in scores else (scores or [outputs[0].name])[0]
 
 
-def _channels_last(shape: list) -> bool:
+def _channels_last(shape: list[Any]) -> bool:
     return len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3)

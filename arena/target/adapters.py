@@ -12,11 +12,10 @@ from foolbox.types import Bounds
 from torch import Tensor
 
 from arena.errors import PluginError
+from arena.target.images import clip_rounding
 
 if TYPE_CHECKING:
     from arena.target.target import Target
-
-OVERSHOOT = 1e-5  # beyond the box, by which a library's rounding may miss it
 
 
 class FoolboxModel(Model):
@@ -48,10 +47,10 @@ class FoolboxModel(Model):
 class TargetModule(torch.nn.Module):
     """Answers a library's `model(x)` with logits [N, classes] through the target, which counts and remembers them.
 
-    x: float32 [N, C, H, W] in [0, 1]; where rounding leaves the box by up to 1e-5 it is clipped. The rows are the
-    batch, or all belong to one sample, if the module is bound to it or the batch has no other. Where the attack may see
-    decisions only, the logits are one-hot. The module is in evaluation mode, and has one frozen parameter, of which
-    libraries ask the device.
+    x: [N, C, H, W] in [0, 1], of any floating point type, rounded to float32; where rounding leaves the box by up to
+    1e-5 it is clipped. The rows are the batch, or all belong to one sample, if the module is bound to it or the batch
+    has no other. Where the attack may see decisions only, the logits are one-hot. The module is in evaluation mode,
+    knows its number of `classes`, and has one frozen parameter, of which libraries ask the device.
 
     Raises:
         PluginError: x leaves the box by more than that, or has another number of rows than the batch.
@@ -66,8 +65,13 @@ class TargetModule(torch.nn.Module):
         self._decision_only = decision_only
         self.eval()
 
+    @property
+    def classes(self) -> int:
+        """How many classes the defense tells apart."""
+        return self._target.classes
+
     def forward(self, x: Tensor) -> Tensor:
-        x = self._inside(x)
+        x = clip_rounding(x.float() if x.is_floating_point() else x)
         index = None
         if self._sample is not None:
             index = torch.full((len(x),), self._sample, device=x.device)
@@ -76,14 +80,6 @@ class TargetModule(torch.nn.Module):
                 f"{len(x)} rows for {self._samples} samples: bind the model to one sample, target.module(sample)"
             )
         return _one_hot(self._target, x, index) if self._decision_only else self._target.scores(x, index)
-
-    @staticmethod
-    def _inside(x: Tensor) -> Tensor:
-        if isinstance(x, Tensor) and x.numel():
-            low, high = (bound.item() for bound in x.detach().aminmax())
-            if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
-                return x.clamp(0, 1)
-        return x
 
 
 def _one_hot(target: Target, x: Tensor, index: Tensor | None = None) -> Tensor:

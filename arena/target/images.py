@@ -8,6 +8,7 @@ from torch import Tensor
 from arena.errors import PluginError
 
 HAIR = 1e-3  # of the distance
+OVERSHOOT = 1e-5  # beyond the box, by which a library's rounding may miss it
 
 
 def check_images(x: Tensor, shape: torch.Size) -> Tensor:
@@ -21,6 +22,15 @@ def check_images(x: Tensor, shape: torch.Size) -> Tensor:
         low, high = (bound.item() for bound in x.detach().aminmax())
         if not (low >= 0 and high <= 1):  # also catches NaN
             raise PluginError(f"images must lie in the box [0, 1], not in [{low:g}, {high:g}]: clamp them first")
+    return x
+
+
+def clip_rounding(x: Tensor) -> Tensor:
+    """The images x clipped to the box [0, 1] where rounding alone left it, by up to 1e-5; anything else as it is."""
+    if isinstance(x, Tensor) and x.numel():
+        low, high = (bound.item() for bound in x.detach().aminmax())
+        if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
+            return x.clamp(0, 1)
     return x
 
 

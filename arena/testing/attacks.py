@@ -2,49 +2,46 @@
 
 from __future__ import annotations
 
-import copy
-import random
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import FrameType
-from typing import Any
+from dataclasses import replace
 
-import numpy
 import torch
 from torch import Tensor
 
-from arena.errors import AccessDenied, BudgetExhausted
-from arena.evaluation.referee import play
+from arena.errors import AccessDenied
 from arena.interface.contracts import Attack
 from arena.interface.registry import declaration_faults
-from arena.target.target import Target
+from arena.testing.bench import Bench, TimeIsUp, Trial, guarded, misshapen
 from arena.testing.linear import LinearDefense
 from arena.testing.prototypes import ExactLinearDefense, LinearPrototypes
 from arena.testing.report import Report, describe
+from arena.toolbox.library import FixedEpsilonAttack
 
+BUDGET = 20_000  # queries for each sample
+TIMEOUT = 120.0  # seconds a run
 SAMPLES = 6  # images in the batch; each is also attacked alone
 SAME = 0.01  # distances under equal draws agree to 1 %: another batch size rounds differently
 SIMILAR = 2.0  # factor (median) within which they agree otherwise
 SMALL_BUDGET = 5  # queries
+WEAK = 2.0  # times the minimal distance (median), beyond which an attack is called so if it states no factor
+MISPLACED = 1.5  # times: so much closer is an image to what was found for other samples if the rows are permuted
 
 
 def check_attack(
     attack: Attack | type[Attack],
     *,
     factor: float | None = None,
-    budget: int | None = 20_000,
-    timeout: float = 120,
+    budget: int | None = BUDGET,
+    timeout: float = TIMEOUT,
     defense: LinearDefense | None = None,
 ) -> Report:
     """Play the attack a few times and report on its contract, `report.ok` being the verdict.
 
     factor: the quality that the author states. The median over the samples of (distance found / minimal distance)
-    must not be above it (1 is perfect, 1.25 usual for a good minimal attack); None: the ratio is reported, but any
-    attack that finds something passes. budget: queries per sample; timeout: seconds, for each run of the attack (not
-    enforced outside the main thread); defense: the opponent, by default a linear one of ten classes that offers what
-    the attack asks for.
+    must not be above it (1 is perfect, 1.25 usual for a good minimal attack); None: the ratio is reported, one above 2
+    is called weak, but any attack that finds something passes. One that is played at one `epsilon` is judged by how
+    many of the samples within it it finds. budget: queries per sample; timeout: seconds, for each run of the attack
+    (not enforced outside the main thread); defense: the opponent, by default a linear one of ten classes that offers
+    what the attack asks for.
     """
     report = Report(f"attack {getattr(attack, 'name', attack)!s}")
     defense = defense or _opponent(attack)
@@ -52,75 +49,17 @@ def check_attack(
     if ready is None:
         return report
     x, others = defense.sample_images(2 * SAMPLES)[0].chunk(2)
-    bench = _Bench(ready, defense, budget, timeout)
+    bench = Bench(ready, defense, budget, timeout)
     first = bench.run(x)
     if not _ran(report, first, ready) or not _proposed(report, first, x):
         return report
-    if _reproducible(report, first, bench.run(x, scramble=1)):
-        _rows_independent(report, first, bench, x, others)
-    _ends_on_budget(report, _Bench(ready, defense, SMALL_BUDGET, timeout).run(x))
-    _near_optimum(report, first.distance, defense.minimal_distance(ready.norm, x), factor)
+    if _reproducible(report, first, bench, x):
+        # A defense that is made of prototypes cannot be guarded and stay one.
+        guard = defense if isinstance(defense, LinearPrototypes) else guarded(defense, torch.cat([x, others]))
+        _rows(report, first, replace(bench, defense=guard), x, others)
+    _ends_on_budget(report, replace(bench, budget=SMALL_BUDGET).run(x))
+    _near_optimum(report, ready, first.distance, defense.minimal_distance(ready.norm, x), factor)
     return report
-
-
-class TimeIsUp(BaseException):
-    """A run took too long. No Exception, so that an attack that swallows those still ends."""
-
-
-@dataclass
-class _Trial:
-    """One run: what the attack returned (None: nothing), raised, and whether it left x and y alone; and the
-    referee's distances [B], float64, infinity where nothing held."""
-
-    returned: Any = None
-    failure: BaseException | None = None
-    intact: bool = True
-    distance: Tensor = field(default_factory=lambda: torch.empty(0))
-
-
-@dataclass
-class _Witness:
-    """Runs an attack in the referee's stead: notes what it does, and hands on what the referee can rule on."""
-
-    attack: Attack
-    timeout: float
-    scramble: int
-    trial: _Trial = field(default_factory=_Trial)
-
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        for seed in (random.seed, numpy.random.seed, torch.manual_seed):
-            seed(self.scramble)
-        given_x, given_y = x.clone(), y.clone()
-        try:
-            with _time_limit(self.timeout):
-                self.trial.returned = self.attack.run(target, given_x, given_y, rng)
-        except BudgetExhausted:
-            raise
-        except (Exception, SystemExit, TimeIsUp) as failure:
-            self.trial.failure = failure
-        finally:
-            self.trial.intact = torch.equal(given_x, x) and torch.equal(given_y, y)
-        return self.trial.returned if _misshapen(self.trial.returned, x) is None else x
-
-
-@dataclass
-class _Bench:
-    """An attack, its opponent and the limits of each run."""
-
-    attack: Attack
-    defense: LinearDefense
-    budget: int | None
-    timeout: float
-
-    def run(self, x: Tensor, seed: int = 0, scramble: int = 0) -> _Trial:
-        """Play once; `scramble` seeds the global generators, which must not matter."""
-        witness = _Witness(self.attack, self.timeout, scramble)
-        y = self.defense.scores(x).argmax(1)
-        watched = copy.copy(self.attack)
-        watched.run = witness.run  # type: ignore[method-assign]
-        records = play(self.defense, watched, x, y, seed=seed, budget=self.budget)
-        witness.trial.distance = torch.tensor([record.distance for record in records], dtype=torch.float64)
-        return witness.trial
 
 
 def _opponent(attack: Attack | type[Attack]) -> LinearDefense:
@@ -149,83 +88,165 @@ def _declared(report: Report, attack: Attack | type[Attack], defense: LinearDefe
     return None if faults else ready
 
 
-def _ran(report: Report, trial: _Trial, attack: Attack) -> bool:
+def _ran(report: Report, trial: Trial, attack: Attack) -> bool:
     if trial.failure is None:
         return report.add("access", True, f"access = {attack.access!r} is enough")
     if isinstance(trial.failure, AccessDenied):
         return report.add("access", False, str(trial.failure))
-    return report.add("runs", False, describe(trial.failure))
+    return report.add("runs", False, _complaint(trial.failure))
 
 
-def _proposed(report: Report, trial: _Trial, x: Tensor) -> bool:
+def _complaint(failure: BaseException) -> str:
+    """What ended a run, as one line with the remedy if it was the time."""
+    if not isinstance(failure, TimeIsUp):
+        return describe(failure)
+    remedy = "let BudgetExhausted through, ask less, or give it more: timeout=, or arena plugins check --timeout"
+    return f"time-out: {failure}; {remedy}"
+
+
+def _proposed(report: Report, trial: Trial, x: Tensor) -> bool:
     """Shape and dtype, box, inputs."""
     report.add("inputs", trial.intact, "x and y unmodified" if trial.intact else "run modified x or y: clone first")
     images = trial.returned
     if images is None and trial.distance.isfinite().any():
         return report.add("candidates", True, "none: ended by the budget, what the target saw counts")
-    fault = _misshapen(images, x)
+    fault = misshapen(images, x)
     if not report.add("candidates", fault is None, fault or f"float32 {list(images.shape)}, as the input"):
         return False
     inside = bool(((images >= 0) & (images <= 1)).all())
     return report.add("box", inside, "all pixels in [0, 1]" if inside else "NaN or pixels outside [0, 1]: clamp them")
 
 
-def _reproducible(report: Report, first: _Trial, second: _Trial) -> bool:
-    same = _equal(first, second)
-    remedy = "draw from rng alone (no global generator of torch, numpy or Python), keep no state between runs"
-    return report.add(
-        "reproducible", same, "equal bits under equal rng" if same else f"two equal runs differ: {remedy}"
-    )
+def _reproducible(report: Report, first: Trial, bench: Bench, x: Tensor) -> bool:
+    """Equal seeds, equal bits. The referee seeds the global generators too, so an attack may draw from them."""
+    message = "equal bits under equal rng"
+    again = bench.run(x, scramble=1)
+    if again.failure is None and not first.equals(again):
+        again = bench.run(x)
+        message = "equal bits as the referee seeds the global generators: elsewhere call torch.manual_seed before"
+    if again.failure is not None:
+        return report.add("runs", False, f"the second time, {_complaint(again.failure)}")
+    same = first.equals(again)
+    remedy = "two equal runs differ: draw from rng or from generators that torch.manual_seed sets, keep no state"
+    return report.add("reproducible", same, message if same else remedy)
 
 
-def _rows_independent(report: Report, batch: _Trial, bench: _Bench, x: Tensor, others: Tensor) -> None:
-    """A deterministic attack finds for each sample alone what it finds in a batch. A random one finds the same when
-    the other rows are replaced. Where the draws depend on those, the distances are similar."""
-    deterministic = _equal(batch, bench.run(x, seed=1))
-    if not deterministic:
-        half = len(x) // 2
-        mixed = bench.run(torch.cat([x[:half], others[half:]])).distance
-        if bool((_ratio(batch.distance[:half], mixed[:half]) - 1).abs().max() <= SAME):
+def _rows(report: Report, first: Trial, bench: Bench, x: Tensor, others: Tensor) -> None:
+    """Each sample's result, queries and place are its own, where some samples fall and others do not."""
+    batch = bench.run(x)
+    trials = {"a batch": batch}
+    if batch.failure is None:
+        seeded = bench.run(x, seed=1)
+        deterministic = seeded.failure is None and batch.equals(seeded)
+        if not deterministic and _unmoved(batch, bench, x, others) and bool((batch.asked > 0).all()):
+            report.add("billing", True, "every sample pays")
             report.add("rows", True, "random: a row's result does not change with the other rows")
             return
-    trials = [bench.run(row, seed=seed) for seed, row in enumerate(x.split(1))]
-    alone = torch.cat([trial.distance for trial in trials])
-    ratio = _ratio(batch.distance, alone)
-    if deterministic:
-        passed, message = bool((ratio - 1).abs().max() <= SAME), "deterministic: alone as in a batch"
+        trials |= {f"sample {row} alone": bench.run(image, seed=row) for row, image in enumerate(x.split(1))}
+    for name, trial in trials.items():
+        fault = None if trial.failure is None else _complaint(trial.failure)
+        if fault is None and trial.returned is not None:
+            fault = misshapen(trial.returned, x[: len(trial.distance)])
+        if fault is not None:
+            report.add("rows", False, f"where some samples are hard to break, {name}: {fault}")
+            return
+    alone = list(trials.values())[1:]
+    _billed(report, first, batch, alone, bench.attack, deterministic)
+    if _in_order(report, batch, alone):
+        _alike(report, batch.distance, torch.cat([trial.distance for trial in alone]), deterministic)
+
+
+def _unmoved(batch: Trial, bench: Bench, x: Tensor, others: Tensor) -> bool:
+    """Whether half of the rows end as they did, image and distance, when the others are replaced."""
+    half = len(x) // 2
+    mixed = bench.run(torch.cat([x[:half], others[half:]]))
+    if mixed.failure is not None or batch.returned is None or mixed.returned is None:
+        return False
+    moved = _length(batch.returned[:half] - mixed.returned[:half])
+    near = bool((moved <= SAME * _length(batch.returned[:half] - x[:half])).all())
+    return near and _same(batch.distance[:half], mixed.distance[:half])
+
+
+def _billed(
+    report: Report, first: Trial, batch: Trial, alone: list[Trial], attack: Attack, deterministic: bool
+) -> None:
+    """In a batch a sample pays what it pays alone, or more; and what is found without a query is no answer of the
+    defense's: it is the same for another defense."""
+    costs = torch.cat([trial.asked for trial in alone])
+    cheaper = batch.asked < (costs / 2 - 1 if deterministic else costs.clamp_max(1))
+    free = (first.asked == 0) & (batch.asked == 0) & (costs == 0)
+    if bool(cheaper.any()):
+        pairs = ", ".join(f"{a} / {b}" for a, b in zip(costs.tolist(), batch.asked.tolist(), strict=True))
+        message = f"queries alone / in a batch: {pairs}; bill each row to its own sample with index="
+    elif attack.access == "white-box" or not bool(free.any()):
+        message = "every sample pays" if bool((batch.asked > 0).all()) else "white-box: the defense answers uncounted"
+    elif torch.equal(first.returned[free], batch.returned[free]):
+        message = "nothing is asked, and the same is returned whatever the defense"
     else:
-        middle = _median(ratio)
+        message = "found with 0 queries, otherwise for another defense: ask through the target alone"
+        cheaper = free
+    report.add("billing", not bool(cheaper.any()), message)
+
+
+def _in_order(report: Report, batch: Trial, alone: list[Trial]) -> bool:
+    """Row n belongs to sample n: what is returned for a sample alone lies closest to its own row of the batch."""
+    if batch.returned is None or any(trial.returned is None for trial in alone):
+        return True
+    single = torch.cat([trial.returned for trial in alone])
+    gaps = torch.cdist(single.flatten(1), batch.returned.flatten(1))
+    if float(gaps.diagonal().sum()) <= MISPLACED * float(gaps.amin(1).sum()) + SAME:
+        return True
+    rows = ", ".join(map(str, gaps.argmin(1).tolist()))
+    return report.add("rows", False, f"returned in another order: samples 0 to {len(alone) - 1} are in rows {rows}")
+
+
+def _alike(report: Report, batch: Tensor, alone: Tensor, deterministic: bool) -> None:
+    """A deterministic attack finds for each sample alone what it finds in a batch. Where random draws depend on the
+    other rows, the distances are similar."""
+    if deterministic:
+        passed, message = _same(batch, alone), "deterministic: alone as in a batch"
+    else:
+        middle = _median(_ratio(batch, alone))
         passed = 1 / SIMILAR <= middle <= SIMILAR
         message = f"similar: in a batch {middle:.2f} x the distance alone (median)"
-    pairs = ", ".join(f"{a:.4g} / {b:.4g}" for a, b in zip(alone.tolist(), batch.distance.tolist(), strict=True))
+    pairs = ", ".join(f"{a:.4g} / {b:.4g}" for a, b in zip(alone.tolist(), batch.tolist(), strict=True))
     report.add("rows", passed, message if passed else f"distances alone / in a batch differ: {pairs}")
 
 
-def _ends_on_budget(report: Report, trial: _Trial) -> None:
+def _ends_on_budget(report: Report, trial: Trial) -> None:
     message = f"ends when {SMALL_BUDGET} queries are spent"
     if trial.failure is not None:
-        message = f"with {SMALL_BUDGET} queries: {describe(trial.failure)}; let BudgetExhausted through"
+        message = f"with {SMALL_BUDGET} queries: {_complaint(trial.failure)}; let BudgetExhausted through"
     report.add("budget", trial.failure is None, message)
 
 
-def _near_optimum(report: Report, found: Tensor, optimum: Tensor, factor: float | None) -> None:
-    times = _median(found / optimum)
-    hits = f"adversarial for {int(found.isfinite().sum())} of {len(found)} samples of a linear defense"
-    if not found.isfinite().any():
-        report.add("optimum", False, hits)
-    elif factor is None:
-        report.add("optimum", True, f"{hits}, median {times:.3g} x the minimal distance; no factor stated")
+def _near_optimum(report: Report, attack: Attack, found: Tensor, optimum: Tensor, factor: float | None) -> None:
+    if isinstance(attack, FixedEpsilonAttack) and attack.settings.epsilon is not None:
+        _inside_ball(report, attack.settings.epsilon, found, optimum, factor or WEAK)
+        return
+    times, hits = _median(found / optimum), int(found.isfinite().sum())
+    message = (
+        f"adversarial for {hits} of {len(found)} samples of a linear defense, median {times:.3g} x the minimal distance"
+    )
+    if factor is not None:
+        report.add("optimum", times <= factor, f"{message}; stated: at most {factor:g} x")
     else:
-        stated = f"stated: at most {factor:g} x"
-        report.add("optimum", times <= factor, f"{hits}, median {times:.3g} x the minimal distance; {stated}")
+        weak = "weak: " if times > WEAK or hits < len(found) else ""
+        report.add("optimum", hits > 0, f"{weak}{message}; no factor stated")
 
 
-def _misshapen(images: Any, x: Tensor) -> str | None:
-    if not isinstance(images, Tensor):
-        return f"run returned {type(images).__name__}, not a tensor"
-    if images.shape != x.shape or images.dtype != x.dtype:
-        return f"run returned {images.dtype} {list(images.shape)} for {x.dtype} {list(x.shape)}"
-    return None
+def _inside_ball(report: Report, epsilon: float, found: Tensor, optimum: Tensor, factor: float) -> None:
+    """An attack at one epsilon, which claims nothing about distances: most of those well within it are found."""
+    within = optimum * factor <= epsilon
+    hits, samples = int((found.isfinite() & within).sum()), int(within.sum())
+    message = (
+        f"adversarial for {hits} of the {samples} samples of a linear defense that lie within epsilon / {factor:g}"
+    )
+    report.add("optimum", 2 * hits >= samples, message if samples else f"{message}: try another epsilon")
+
+
+def _same(distance: Tensor, other: Tensor) -> bool:
+    return bool((_ratio(distance, other) - 1).abs().max() <= SAME)
 
 
 def _ratio(distance: Tensor, other: Tensor) -> Tensor:
@@ -233,34 +254,10 @@ def _ratio(distance: Tensor, other: Tensor) -> Tensor:
     return torch.where(distance == other, 1.0, distance / other)
 
 
+def _length(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x.flatten(1), dim=1)
+
+
 def _median(values: Tensor) -> float:
     """The upper median: finite only if more than half of the values are."""
     return float(values.sort().values[len(values) // 2])
-
-
-def _equal(first: _Trial, second: _Trial) -> bool:
-    """Whether two runs ended with the same bits, NaN included, and the same distances."""
-    bits = [
-        None if trial.returned is None else trial.returned.detach().cpu().numpy().tobytes() for trial in (first, second)
-    ]
-    return bits[0] == bits[1] and torch.equal(first.distance, second.distance)
-
-
-@contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Raises TimeIsUp in the block after so many seconds; not outside the main thread."""
-
-    def ring(_signal: int, _frame: FrameType | None) -> None:
-        raise TimeIsUp(f"still running after {seconds:g} s; let BudgetExhausted through, and ask less")
-
-    try:
-        previous = signal.signal(signal.SIGALRM, ring)
-    except ValueError:  # not the main thread
-        yield
-        return
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)

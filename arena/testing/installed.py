@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from arena.errors import UserError
 from arena.interface.registry import find_any, load_attack, load_defense
 from arena.testing.attacks import check_attack
@@ -9,13 +11,15 @@ from arena.testing.defenses import check_defense
 from arena.testing.report import Report
 
 
-def check_plugin(name: str, factor: float | None = None) -> Report:
-    """Check the installed attack or defense of that name, with its default settings; factor: as for `check_attack`.
+def check_plugin(name: str, factor: float | None = None, **limits: Any) -> Report:
+    """Check the installed attack or defense of that name, with its default settings.
 
-    Raises UserError if there is none, if two packages claim the name, or if its weights cannot be loaded.
+    factor, and the limits timeout and budget: as for `check_attack`; None stands for its default. Raises UserError if
+    there is none of that name, if two packages claim it, or if its weights cannot be loaded.
     """
+    given = {key: value for key, value in {"factor": factor, **limits}.items() if value is not None}
     if find_any(name)[0].kind == "attack":
-        return check_attack(load_attack(name), factor=factor)
-    if factor is not None:
-        raise UserError(f"--factor: {name} is a defense; only an attack has a distance from the optimum")
+        return check_attack(load_attack(name), **given)
+    if given:
+        raise UserError(f"--{next(iter(given))}: {name} is a defense; the option is for attacks, leave it out")
     return check_defense(load_defense(name))

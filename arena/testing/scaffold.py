@@ -51,7 +51,7 @@ class $cls(arena.Attack):
         epsilon: float = 3.0
 
     def run(self, target, x, y, rng):
-        """x: images, float32 [B, 1, 28, 28] in [0, 1]; y: their labels, int64 [B]. Neither may be modified.
+        """x: images, float32 [B, C, H, W] in [0, 1]; y: their labels, int64 [B]. Neither may be modified.
 
         rng is the only source of randomness. Returns one candidate for each image; the referee measures it.
         """

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from arena.errors import BudgetExhausted
 from arena.geometry.distances import per_row
 from arena.target.images import hair_beyond
 from arena.target.target import Target
@@ -25,13 +26,17 @@ def smallest_epsilon(attempt: Attempt, epsilons: Tensor, samples: int, bisection
     """Smallest epsilon [samples] that was seen to fool, infinity where none did.
 
     The grid `epsilons` upward to the first success (an attack need not succeed at all larger epsilons), then
-    bisection between it and the last failure. Finished samples are not attempted again.
+    bisection between it and the last failure. Finished samples are not attempted again; those whose budgets are spent
+    end with what they have, the others go on.
     """
     low = epsilons.new_zeros(samples)
     high = torch.full_like(low, torch.inf)
     index = torch.arange(samples, device=epsilons.device)
     for epsilon in epsilons:
-        success = attempt(epsilon.expand(len(index)), index)
+        try:
+            success = attempt(epsilon.expand(len(index)), index)
+        except BudgetExhausted:
+            break
         high[index[success]] = epsilon
         index = index[~success]
         low[index] = epsilon
@@ -41,12 +46,16 @@ def smallest_epsilon(attempt: Attempt, epsilons: Tensor, samples: int, bisection
 
 
 def bisect(attempt: Attempt, low: Tensor, high: Tensor, bisections: int) -> Tensor:
-    """Smallest epsilon [B] seen to fool, from `low`, which fails, to `high`, which fools (infinite: not searched)."""
+    """Smallest epsilon [B] seen to fool, from `low`, which fails, to `high`, which fools (infinite: not searched). Ends
+    where all budgets are spent."""
     low, high = low.clone(), high.clone()
     index = high.isfinite().nonzero().flatten()
     for _ in range(bisections if len(index) else 0):
         middle = (low[index] + high[index]) / 2
-        success = attempt(middle, index)
+        try:
+            success = attempt(middle, index)
+        except BudgetExhausted:
+            break
         high[index] = torch.where(success, middle, high[index])
         low[index] = torch.where(success, low[index], middle)
     return high

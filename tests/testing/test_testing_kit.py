@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
+from click.testing import CliRunner
 from hostile import hostile_attacks, hostile_defenses
 
 import arena
+from arena.cli import cli
 from arena.errors import UserError
 from arena.interface.registry import registry
 from arena.testing import BinaryLinearDefense, LinearDefense, check_attack, check_defense, check_plugin
@@ -28,7 +32,6 @@ BREACHES = {
     "hangs": "runs",
     "ignores_budget": "runs",
     "asks_gradient": "access",
-    "draws_globally": "reproducible",
     "remembers": "reproducible",
     "couples_rows": "rows",
 }
@@ -68,7 +71,7 @@ def failed(report: Report) -> list[str]:
 def test_a_sound_attack_passes():
     report = check_attack(Noisy)
     assert report.ok, str(report)
-    assert str(report).startswith("attack noisy: 9 of 9 checks passed\n")
+    assert str(report).startswith("attack noisy: 10 of 10 checks passed\n")
 
 
 @pytest.mark.parametrize(("factor", "ok"), [(1.3, True), (1.001, False)])
@@ -88,6 +91,144 @@ def test_breaches_are_found(run):
     report = check_attack(getattr(hostile_attacks, run), timeout=1)
     assert BREACHES[run] in failed(report), str(report)
     assert all("\n" not in str(finding) for finding in report.findings)
+
+
+class Stepwise(Minimal):
+    """Walks along the gradient, and asks no more about samples that have fallen."""
+
+    name = "stepwise"
+
+    def run(self, target, x, y, rng):
+        slope = target.gradient(x, torch.nn.CrossEntropyLoss(reduction="none"))
+        slope = slope / slope.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        index = torch.arange(len(x))
+        for length in torch.linspace(0.05, 4, 80):
+            index = self.left(target, (x + length * slope).clamp(0, 1)[index], y[index], index)
+            if not len(index):
+                break
+        return self.returned(target, x)
+
+    def left(self, target, images, y, index):
+        return index[target.labels(images, index) == y]
+
+    def returned(self, target, x):
+        return target.best
+
+
+class Paid(Stepwise):
+    """Sample 0 pays for all."""
+
+    def run(self, target, x, y, rng):
+        again = torch.zeros(len(x), dtype=torch.int64)
+        best = x.clone()
+        for length in torch.linspace(4, 0.05, 80):
+            images = (x + length * torch.randn(x.shape, generator=rng) / 28).clamp(0, 1)
+            wrong = target.labels(images, again) != y
+            best[wrong] = images[wrong]
+        return best
+
+
+class BehindItsBack(Stepwise):
+    """Asks the defense itself, for nothing."""
+
+    def run(self, target, x, y, rng):
+        best = x.clone()
+        for level in torch.linspace(1, 0, 20):
+            images = x.lerp(1 - x, level)
+            wrong = target._defense.scores(images).argmax(1) != y
+            best[wrong] = images[wrong]
+        return best
+
+
+class Reversed(Stepwise):
+    def returned(self, target, x):
+        return target.best.flip(0)
+
+
+class Forgetful(Stepwise):
+    """Goes on with the samples that have not fallen, and forgets the others."""
+
+    def run(self, target, x, y, rng):
+        slope = target.gradient(x, torch.nn.CrossEntropyLoss(reduction="none")).sign()
+        images = (x + 0.1 * slope).clamp(0, 1)
+        left = target.labels(images) == y
+        return images[left] if left.any() else images
+
+
+class Restless(arena.Attack):
+    """The second run takes longer than the first."""
+
+    name, norm, access = "restless", "l2", "decision"
+    runs = 0
+
+    def run(self, target, x, y, rng):
+        Restless.runs += 1
+        time.sleep(60 if Restless.runs == 2 else 0)
+        target.labels(1 - x)
+        return 1 - x
+
+
+def test_an_attack_that_drops_finished_samples_passes():
+    report = check_attack(Stepwise)
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize(
+    ("attack", "check", "says"),
+    [
+        (Paid, "billing", "bill each row to its own sample with index="),
+        (BehindItsBack, "billing", "found with 0 queries"),
+        (Reversed, "rows", "returned in another order: samples 0 to 5 are in rows 5, 4, 3, 2, 1, 0"),
+        (Forgetful, "rows", "where some samples are hard to break, a batch: run returned torch.float32 [3, 1, 28, 28]"),
+        (Restless, "runs", "the second time, time-out: still running after 1 s"),
+    ],
+)
+def test_nonsense_is_refused(attack, check, says):
+    report = check_attack(attack, timeout=1 if attack is Restless else 60)
+    assert failed(report) == [check] and says in str(report), str(report)
+
+
+def test_samples_paid_for_by_another_are_found_without_randomness_too():
+    class First(Stepwise):
+        def left(self, target, images, y, index):
+            return super().left(target, images, y, 0 * index)
+
+    assert "billing" in failed(check_attack(First))
+
+
+def test_an_attack_may_draw_from_the_generators_that_the_referee_seeds():
+    class Global(Noisy):
+        def run(self, target, x, y, rng):
+            return super().run(target, x, y, None)
+
+    report = check_attack(Global)
+    assert report.ok and "elsewhere call torch.manual_seed" in str(report)
+
+
+def test_an_attack_that_is_weak_is_called_so():
+    class Sometimes(Stepwise):
+        def returned(self, target, x):
+            return target.best
+
+        def left(self, target, images, y, index):
+            return super().left(target, images[index < 2], y[index < 2], index[index < 2])
+
+    (optimum,) = [finding for finding in check_attack(Sometimes).findings if finding.check == "optimum"]
+    assert optimum.passed and "weak: adversarial for 2 of 6 samples" in optimum.message
+    assert "weak" not in str(check_attack(Minimal))
+
+
+@pytest.mark.parametrize(("epsilon", "found"), [(0.01, "0 of the 0"), (0.08, "2 of the 2")])
+def test_an_attack_at_one_epsilon_is_judged_within_it(epsilon, found):
+    class Ball(arena.FixedEpsilonAttack):
+        name, norm, access = "ball", "linf", "gradient"
+
+        def strike(self, model, x, y, epsilon):
+            loss = torch.nn.functional.cross_entropy(model(x.requires_grad_()), y)
+            return (x + epsilon * torch.autograd.grad(loss, x)[0].sign()).clamp(0, 1)
+
+    report = check_attack(Ball(epsilon=epsilon))
+    assert report.ok and f"adversarial for {found} samples" in str(report), str(report)
 
 
 def test_an_attack_that_swallows_the_end_of_its_budget_is_found():
@@ -171,7 +312,10 @@ def test_built_in_defenses_pass(name):
     assert report.ok, str(report)
 
 
-LONG = ("boundary", "brendel-bethge", "carlini-wagner", "cutting-plane", "ead", "hop-skip-jump", "square")
+LONG = (
+    *("bim-l2-ge", "bim-linf-ge", "boundary", "brendel-bethge", "carlini-wagner", "cutting-plane", "ead"),
+    *("hop-skip-jump", "mim-ge", "square"),
+)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +358,12 @@ def test_unknown_plugins_are_named_with_the_close_ones():
         check_plugin("nearest-nieghbor")
 
 
-def test_a_factor_makes_no_sense_for_a_defense():
-    with pytest.raises(UserError, match="--factor"):
-        check_plugin("cnn", factor=2)
+@pytest.mark.parametrize("option", ["factor", "timeout", "budget"])
+def test_what_limits_an_attack_makes_no_sense_for_a_defense(option):
+    with pytest.raises(UserError, match=f"--{option}: cnn is a defense"):
+        check_plugin("cnn", **{option: 2})
+
+
+def test_the_command_takes_limits():
+    checked = CliRunner().invoke(cli, ["plugins", "check", "gaussian-noise", "--budget", "40", "--timeout", "60"])
+    assert "adversarial for 4 of 6 samples" in checked.output

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from arena.errors import BudgetExhausted
 from arena.geometry.distances import per_row, project
 from arena.interface import settings
 from arena.interface.contracts import Attack
@@ -60,17 +63,18 @@ class GradientDescent(Attack):
         fooled = torch.zeros_like(index, dtype=torch.bool)
         rows = gradient.flatten(1).any(1).nonzero().flatten()  # a flat start leads nowhere
         x, direction = clean[rows], torch.zeros_like(clean[rows])
-        for step in range(self.settings.steps):
-            if not len(rows):
-                break
-            gradient = gradient[rows] if step == 0 else target.gradient(x, margin, index[rows])
-            direction = self.settings.momentum * direction + unit(gradient, order=1)
-            length = per_row(self.settings.step_size * epsilon[rows], x)
-            x = x + length * steepest(self.norm, direction)
-            x = project(self.norm, x, clean[rows], epsilon[rows]).clamp(0, 1)
-            wrong = target.labels(x, index[rows]) != y[rows]
-            fooled[rows[wrong]] = True
-            rows, x, direction = rows[~wrong], x[~wrong], direction[~wrong]
+        with suppress(BudgetExhausted):  # of the rows that are left
+            for step in range(self.settings.steps if len(rows) else 0):
+                gradient = gradient[rows] if step == 0 else target.gradient(x, margin, index[rows])
+                direction = self.settings.momentum * direction + unit(gradient, order=1)
+                length = per_row(self.settings.step_size * epsilon[rows], x)
+                x = x + length * steepest(self.norm, direction)
+                x = project(self.norm, x, clean[rows], epsilon[rows]).clamp(0, 1)
+                wrong = target.labels(x, index[rows]) != y[rows]
+                fooled[rows[wrong]] = True
+                rows, x, direction = rows[~wrong], x[~wrong], direction[~wrong]
+                if not len(rows):
+                    break
         return fooled
 
 
