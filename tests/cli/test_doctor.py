@@ -36,7 +36,7 @@ def test_a_gpu_that_the_kernels_cannot_use_is_named_with_the_remedy(monkeypatch)
 def test_missing_data_are_named_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("ARENA_DATA", str(tmp_path))
     (finding,) = findings("mnist")
-    assert not finding.sound and "run `arena data fetch`" in finding.says
+    assert not finding.sound and "run `arena data fetch mnist`" in finding.says
     assert not list(tmp_path.iterdir())
     assert CliRunner().invoke(cli, ["doctor"], standalone_mode=False).return_value == 1
 
