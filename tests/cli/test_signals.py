@@ -21,14 +21,20 @@ def command(tmp_path, body, **modules):
     script += "sys.argv = ['arena', 'probe']\ncli.main()"
     where = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([sys.executable, "-c", script], env=where, **pipes)
+    process = subprocess.Popen([sys.executable, "-c", script], env=where, preexec_fn=as_in_a_terminal, **pipes)
     assert process.stdout.readline() == "begun\n"
     return process
 
 
+def as_in_a_terminal():
+    """Signals do what they do by default, though the tests may run in the background, where some are ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def stopped(process, number=signal.SIGINT):
     process.send_signal(number)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=120)
     return process.returncode, err
 
 

@@ -39,13 +39,13 @@ def as_safetensors(folder):
 
 
 def as_function(folder):
-    (folder / "mine.py").write_text(
+    (folder / "arrays_of_mine.py").write_text(
         "import numpy as np\n"
         "def load(split):\n"
         f"    x = np.frombuffer(bytes.fromhex('{COLOUR.tobytes().hex()}'), np.uint8).reshape{COLOUR.shape}\n"
         f"    return [(image, label) for image, label in zip(x, {LABELS.tolist()})]\n"
     )
-    return {"file": f"{folder / 'mine.py'}:load"}
+    return {"file": f"{folder / 'arrays_of_mine.py'}:load"}
 
 
 def as_pictures(folder):

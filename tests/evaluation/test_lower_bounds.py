@@ -179,7 +179,7 @@ def test_nothing_below_the_bound_flips_the_class(kind, norm, seed, share, thresh
     limit = (share * found.value).float() if norm != "l0" else (found.value - 1).clamp_min(0).float()
     nearest = found.points.image[torch.arange(6), found.per_class.argmin(1)]
     for images in attempts(norm, x, y, limit, [*nearest, *torch.cat(defense.sets)], rng):
-        kept = distance(norm, images, x) <= limit + 1e-6
+        kept = distance(norm, images, x) <= limit * (1 + 1e-5) + 1e-6  # L1 adds up 784 roundings
         assert bool(kept.all())
         assert torch.equal(defense.scores(images).argmax(1), y)
 

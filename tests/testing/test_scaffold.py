@@ -25,7 +25,7 @@ def test_a_new_plugin_installs_and_passes_its_own_test_and_the_kit(tmp_path):
 
     checked = arena("plugins", "check", name, plugins=site, cwd=tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert "9 of 9 checks passed" in checked.stdout
+    assert "10 of 10 checks passed" in checked.stdout
 
     own_test = next(package.glob("test_*.py"))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", own_test]

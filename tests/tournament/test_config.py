@@ -66,7 +66,6 @@ def test_weights_are_relative_to_the_file(written, tmp_path):
         ("[tournament]\nsamples = 'many'", ["samples = 'many'", "integer"]),
         ("[tournament]\ntimeout = nan", ["timeout"]),
         ("[tournament]\ntimeout = inf", ["timeout"]),
-        ("[tournament]\nsplit = 'validation'", ["split = 'validation'", "'train' or 'test'"]),
         ("[run]\ndevice = 'tpu'", ["device = 'tpu'", "'auto', 'cpu' or 'cuda'"]),
         ("[attack.fgm]\nbudget = 0", ["attack fgm", "budget = 0"]),
         ("[defense]\ncnn = 3", ["defense", "cnn"]),
