@@ -12,11 +12,10 @@ from torch import Tensor
 from arena.errors import PluginError
 from arena.evaluation.referee import isolated_random_state
 from arena.interface.contracts import Defense
-from arena.target.logits import ROUNDING, checked_scores, margin, size
+from arena.target.logits import ROUNDING, are_probabilities, checked_scores, margin, size
 
 FEW = 2  # images asked about
 DEPTH = 3  # of objects and containers in which torch modules are looked for
-PROBABILITIES = 1e-3  # by which rows that sum to one may miss it
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def _modules(owner: object, path: str, depth: int) -> Iterator[tuple[str, torch.
 @torch.no_grad()
 def _answers(defense: Defense, x: Tensor, logits: Tensor) -> Iterator[Remark]:
     """Logits rather than probabilities, the same when asked again, whatever the other rows."""
-    if bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() <= PROBABILITIES).all()):
+    if are_probabilities(logits):
         what = f"defense {defense.name} returns probabilities, in which gradients and margins vanish"
         yield Remark("warn", what, "return logits, before the softmax")
     if _differ(logits, checked_scores(defense, x)):

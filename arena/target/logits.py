@@ -10,6 +10,7 @@ from arena.interface.contracts import Defense
 from arena.target.gradients import ExactScores
 from arena.target.out_of_memory import split_on_out_of_memory
 
+PROBABILITIES = 1e-4  # by which a row of probabilities may miss the sum of one
 ROUNDING = 1e-3  # of the size of the logits: no rounding moves a margin further
 
 
@@ -50,6 +51,19 @@ def check_scores(defense: Defense, scores: Tensor, images: int) -> Tensor:
     if not bool(scores.amax(1).isfinite().all()):  # NaN is the largest of its row
         raise PluginError(f"{owner} scores that are not finite")
     return scores
+
+
+def are_probabilities(scores: Tensor) -> bool:
+    """Whether every row [N, classes] is not negative and adds up to one."""
+    return bool((scores >= 0).all()) and bool(((scores.sum(1) - 1).abs() <= PROBABILITIES).all())
+
+
+def unsaturated(scores: Tensor) -> Tensor:
+    """The logarithms of probabilities, whose gradients and margins vanish long before these do; logits as they are.
+
+    scores: [N, classes]; the order of the classes stays.
+    """
+    return scores.clamp_min(torch.finfo(scores.dtype).tiny).log() if are_probabilities(scores) else scores
 
 
 def margin(scores: Tensor, y: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from arena.geometry.distances import per_row
 from arena.interface.contracts import ACCESS_LEVELS, AccessLevel, Defense
 from arena.target.gradients import Autograd, FiniteDifferences, Source
 from arena.target.images import check_images
-from arena.target.logits import ask, evaluate
+from arena.target.logits import ask, evaluate, unsaturated
 from arena.target.query_log import QueryLog
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ class Target:
         return self._ask(*self._checked(x, index)).argmax(1)
 
     def scores(self, x: Tensor, index: Tensor | None = None) -> Tensor:
-        """Logits [N, classes]; where x requires a gradient they can be backpropagated to it, given the access."""
+        """Logits [N, classes]; where x requires a gradient they can be backpropagated to it, given the access (and are
+        logarithms where the defense returns probabilities)."""
         self._require("score")
         x, index = self._checked(x, index)
         if not (x.requires_grad and torch.is_grad_enabled()):
@@ -127,7 +128,8 @@ class Target:
 
     def _ask_with_graph(self, x: Tensor, index: Tensor) -> Tensor:
         def scores_of(images: Tensor) -> Tensor:
-            return torch.cat([ask(self._defense, batch) for batch in images.split(self._defense.batch_size)])
+            parts = [ask(self._defense, batch) for batch in images.split(self._defense.batch_size)]
+            return unsaturated(torch.cat(parts))
 
         return self._answer(x, index, scores_of)
 
