@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-DECIDING := tests/geometry tests/target tests/store $(addprefix tests/evaluation/test_,referee.py fragile.py preflight.py)
+DECIDING := tests/geometry tests/target tests/store tests/tournament/test_claims.py $(addprefix tests/evaluation/test_,referee.py fragile.py preflight.py)
 MUTANTS ?= 100
 
 .PHONY: help tournament test conformance coverage mutation lint docs bench sanitize gpu-check clean
