@@ -129,9 +129,9 @@ class Target:
     def _ask_with_graph(self, x: Tensor, index: Tensor) -> Tensor:
         def scores_of(images: Tensor) -> Tensor:
             parts = [ask(self._defense, batch) for batch in images.split(self._defense.batch_size)]
-            return unsaturated(torch.cat(parts))
+            return torch.cat(parts)
 
-        return self._answer(x, index, scores_of)
+        return unsaturated(self._answer(x, index, scores_of))
 
     def _answer(self, x: Tensor, index: Tensor, scores_of: Callable[[Tensor], Tensor]) -> Tensor:
         paid = self._query_log.charge(index)

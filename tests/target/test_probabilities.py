@@ -4,7 +4,9 @@ import pytest
 import torch
 
 import arena
-from arena.target.logits import are_probabilities, unsaturated
+from arena.target.logits import are_probabilities, evaluate, margin, unsaturated
+from arena.target.query_log import QueryLog
+from arena.target.target import Target
 
 
 class Saturated(arena.Defense):
@@ -42,3 +44,20 @@ def test_logits_stay_as_they_are_and_probabilities_keep_their_order():
     assert are_probabilities(probabilities)
     assert torch.equal(unsaturated(probabilities).argmax(1), probabilities.argmax(1))
     assert bool(unsaturated(probabilities).isfinite().all())
+
+
+def test_what_is_remembered_is_what_the_referee_will_hear_and_a_spent_row_is_answered_alike():
+    defense = Saturated()
+    x = torch.rand(8, 1, 3, 4, generator=torch.Generator().manual_seed(1))
+    y = defense.scores(x).argmax(1)
+    log = QueryLog(x, y, "l2", budget=2)
+    target, first = Target(defense, log, "gradient"), torch.tensor([0])
+    target.scores(x[:1], first)
+    target.scores(x[:1], first)
+    images = (1 - x).requires_grad_()
+    heard = target.scores(images).detach()
+    fooled = log.seen.distance.isfinite()
+    assert bool(fooled[1:].any()) and not fooled[0]
+    seen = evaluate(defense, log.seen.images[fooled])
+    assert torch.allclose(log.seen.margin[fooled], margin(seen, y[fooled]))
+    torch.testing.assert_close(heard, unsaturated(evaluate(defense, torch.cat([x[:1], 1 - x[1:]]))))
