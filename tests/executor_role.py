@@ -25,6 +25,10 @@ class Call(Job):
     function: str
     args: tuple = ()
 
+    @property
+    def label(self):
+        return self.function
+
 
 def warm():
     import arena.tournament.config  # noqa: F401

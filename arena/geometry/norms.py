@@ -51,11 +51,27 @@ class NormSpec(ABC):
         """The least distance [...] at which sum_i steep_i d_i >= offset [...] with 0 <= d_i <= headroom_i, infinity
         where there is none, and d [..., P]. It counts fractions of pixels."""
 
+    @abstractmethod
     def flip(self, cost: Tensor, gain: Tensor, offset: Tensor, relaxed: bool) -> tuple[Tensor, Tensor]:
         """The least distance [...] at which flips gain `offset`, and the share [..., P] of each flip that is taken.
 
         cost: how far each pixel has to move to flip, [..., P]; relaxed: as in `halfspaces.project_by_flips`.
         """
+
+    def at_least(self, reach: Tensor, offset: Tensor) -> Tensor:
+        """A lower bound [...] of the distance that gains `offset` [...]; reach [..., P]: what each pixel gains by a
+        step of one, or where the norm counts pixels by all its way."""
+        import torch
+
+        from arena.geometry.filling import TINY
+
+        return offset / torch.linalg.vector_norm(reach, self.dual, dim=-1).clamp_min(TINY)
+
+
+class _Priced(NormSpec):
+    """A norm in which every pixel that moves adds to the distance."""
+
+    def flip(self, cost: Tensor, gain: Tensor, offset: Tensor, relaxed: bool) -> tuple[Tensor, Tensor]:
         from arena.geometry.filling import knapsack
 
         price = self._price(cost)
@@ -69,17 +85,8 @@ class NormSpec(ABC):
     def _spent(self, total: Tensor) -> Tensor:
         return total
 
-    def at_least(self, reach: Tensor, offset: Tensor) -> Tensor:
-        """A lower bound [...] of the distance that gains `offset` [...]; reach [..., P]: what each pixel gains by a
-        step of one, or where the norm counts pixels by all its way."""
-        import torch
 
-        from arena.geometry.filling import TINY
-
-        return offset / torch.linalg.vector_norm(reach, self.dual, dim=-1).clamp_min(TINY)
-
-
-class L0(NormSpec):
+class L0(_Priced):
     """The number of pixels that differ. What is more than one value a pixel, its callers make one first."""
 
     name, display, latex, decimals, order, dual, counts = "l0", "L0", "$L_0$", 1, 0, 2, True
@@ -108,7 +115,7 @@ class L0(NormSpec):
         return super().at_least(reach, offset).square()
 
 
-class L1(NormSpec):
+class L1(_Priced):
     """The sum of how far pixels move."""
 
     name, display, latex, decimals, order, dual = "l1", "L1", "$L_1$", 1, 1, float("inf")
@@ -147,7 +154,7 @@ class L1(NormSpec):
         return cost
 
 
-class L2(NormSpec):
+class L2(_Priced):
     """The Euclidean length."""
 
     name, display, latex, decimals, order, dual = "l2", "L2", "$L_2$", 2, 2, 2
@@ -218,9 +225,6 @@ class Linf(NormSpec):
         level = first(gain.gather(-1, order).cumsum(-1) >= offset[..., None], ranked)
         level = level.where(offset > 0, 0.0)
         return level, ((cost <= level[..., None]) & useful & (offset > 0)[..., None]).to(cost.dtype)
-
-    def _price(self, cost: Tensor) -> Tensor:
-        raise NotImplementedError
 
 
 SPECS: dict[str, NormSpec] = {spec.name: spec for spec in (L0(), L1(), L2(), Linf())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +14,7 @@ Purpose = Literal["match", "bound", "distal"]
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(ABC):
     """One call of a worker, at most `timeout` seconds of it.
 
     foreign: code of a third party takes part, which could change its process; the job gets one of its own.
@@ -23,9 +24,9 @@ class Job:
     foreign: bool
 
     @property
+    @abstractmethod
     def label(self) -> str:
         """What messages call it."""
-        raise NotImplementedError
 
     @property
     def group(self) -> str:
