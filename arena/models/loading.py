@@ -39,7 +39,7 @@ def load_model(name: str, model: str, weights: str | None = None, device: str = 
     if weights is not None and not loaded:
         if not isinstance(made, nn.Module):
             raise UserError(f"defense {name}: {model} has no argument called weights: remove {weights}, or add one")
-        _fill(made, Path(weights))
+        load_weights(made, weights)
     return adopt(name, made, module=module.__name__, state=(found, made, _values(module)), **where, **settings)
 
 
@@ -106,17 +106,6 @@ def _made(found: Any, weights: str | None) -> tuple[Any, bool]:
             return found(weights=weights), True
         return found(), False
     return found, False
-
-
-def _fill(network: nn.Module, path: Path) -> None:
-    """Load weights: .safetensors, or what torch.save wrote of a state_dict."""
-    if path.suffix == ".safetensors":
-        load_weights(network, path)
-        return
-    try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as failure:  # of whatever is in the file
-        raise UserError(f"{path}: cannot be loaded: {' '.join(str(failure).split())[:300]}") from None
 
 
 def _values(module: ModuleType) -> dict[str, Any]:

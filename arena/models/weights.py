@@ -100,7 +100,7 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> Non
     module.load_state_dict(tensors)
 
 
-_REMEDY = "give a file that `arena train` wrote for this defense"
+_REMEDY = "give a state dict of this defense, as `arena train` or torch.save writes it"
 
 
 def _refuse_inflated(path: Path) -> None:
