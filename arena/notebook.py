@@ -17,7 +17,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from arena.data import load_split
+from arena.data import identify, load_split
 from arena.data.described import DescribedDataset
 from arena.errors import UserError
 from arena.evaluation.preflight import preflight
@@ -26,7 +26,7 @@ from arena.geometry.norms import NORMS, Norm
 from arena.interface.contracts import Attack, Defense
 from arena.interface.dataset import Dataset, DatasetSettings, Layout
 from arena.interface.registry import load_attack, registry
-from arena.interface.results import DatasetIdentity, Record, Status
+from arena.interface.results import Record, Status
 from arena.models.adopted import Values, adopt
 from arena.reporting.curves import accuracy_curve
 from arena.store.leaderboard import LeaderboardRow
@@ -240,13 +240,7 @@ def _play(
     from rich.progress import track
 
     x, y = data
-    identity = DatasetIdentity(
-        data_hash=dataset.identity("test"),
-        description=dataset.description,
-        shape=tuple(dataset.shape),
-        classes=dataset.classes,
-        thresholds=dict(dataset.thresholds),
-    )
+    identity = identify(dataset, "test")
     conditions = {
         "dataset": dataset.name,
         "split": "test",

@@ -12,11 +12,12 @@ from arena.data.builtin import DATASETS
 from arena.data.described import DescribedDataset
 from arena.errors import UserError
 from arena.interface.dataset import Dataset, DatasetSettings
+from arena.interface.results import DatasetIdentity
 from arena.interface.settings import did_you_mean, parse_settings
 
 __all__ = [
-    *("DATASETS", "data_hash", "find_dataset", "known_datasets", "load_data", "load_played", "load_split"),
-    "open_dataset",
+    *("DATASETS", "data_hash", "find_dataset", "identify", "known_datasets", "load_data", "load_played"),
+    *("load_split", "open_dataset"),
 ]
 
 
@@ -87,6 +88,18 @@ def data_hash(name: str = "mnist", split: str = "test") -> str:
     if split not in dataset.splits:
         raise UserError(f"no split {split!r} in {name}; known: {', '.join(dataset.splits)}")
     return dataset.identity(split)
+
+
+def identify(dataset: Dataset, split: str) -> DatasetIdentity:
+    """What a store keeps of a split."""
+    return DatasetIdentity(
+        data_hash=dataset.identity(split),
+        description=dataset.description,
+        shape=tuple(dataset.shape),
+        classes=dataset.classes,
+        class_names=tuple(dataset.class_names),
+        thresholds=dict(dataset.thresholds),
+    )
 
 
 def load_played(description: Mapping[str, Any], split: str, expected: str) -> tuple[Tensor, Tensor]:

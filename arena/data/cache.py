@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import platformdirs
@@ -40,6 +40,15 @@ def intact(folder: Path, file: str, expected: str) -> bytes | None:
     except OSError:
         return None
     return content if sha256(content) == expected else None
+
+
+def served(folder: Path, file: str, expected: str, fetch: Callable[[], object]) -> bytes:
+    """The content of a cached file, checked; `fetch` puts it there first if it is missing or damaged."""
+    content = intact(folder, file, expected)
+    if content is None:
+        fetch()
+        content = (folder / file).read_bytes()
+    return content
 
 
 def missing(folder: Path, hashes: Mapping[str, str]) -> Sequence[str]:

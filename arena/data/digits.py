@@ -37,9 +37,7 @@ class Digits(Dataset):
         return cache.data_folder() / self.name
 
     def load(self, split: str, samples: int | None = None) -> tuple[Tensor, Tensor]:
-        content = cache.intact(self.folder, "digits.csv", self.sha256)
-        if content is None:
-            content = (Path(self.fetch()) / "digits.csv").read_bytes()
+        content = cache.served(self.folder, "digits.csv", self.sha256, self.fetch)
         table: np.ndarray = np.loadtxt(io.BytesIO(content), delimiter=",", dtype=np.float32)
         rows = table[:TRAIN] if split == "train" else table[TRAIN:]
         numbers = torch.from_numpy(rows[:samples])

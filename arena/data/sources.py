@@ -38,9 +38,8 @@ def from_mirror(url: str, files: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """
     for file in files:
         try:
-            with urllib.request.urlopen(f"{url}/{file}.gz", timeout=CONNECT_SECONDS) as response:
-                content = gunzip(response.read(_LARGEST))
-        except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
+            content = gunzip(download(f"{url}/{file}.gz", _LARGEST))
+        except (SourceError, OSError, EOFError, zlib.error) as error:
             raise SourceError(f"{file}.gz: {error}") from error
         yield file, content
 

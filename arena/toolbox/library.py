@@ -13,11 +13,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from arena.errors import BudgetExhausted, PluginError
-from arena.geometry.distances import distance
 from arena.interface import settings
 from arena.interface.contracts import Attack
 from arena.target.images import clip_rounding
 from arena.target.target import Target
+from arena.toolbox.box import across_the_box
 from arena.toolbox.search import smallest_epsilon
 
 HALVINGS = 6  # of the largest epsilon, to the first one of the search
@@ -92,8 +92,7 @@ class FixedEpsilonAttack(SampleBySample):
 
         only, bisections = self.settings.epsilon, self.settings.bisections
         if only is None:
-            x = duel.clean()[0]
-            end = self.settings.max_epsilon or float(distance(self.norm, torch.zeros_like(x), torch.ones_like(x)))
+            end = self.settings.max_epsilon or across_the_box(self.norm, duel.clean()[0])
             smallest_epsilon(attempt, end / 2 ** torch.arange(HALVINGS, -1, -1), 1, bisections)
         else:
             smallest_epsilon(attempt, torch.tensor([only]), 1, bisections=0)

@@ -22,7 +22,7 @@ from arena.interface.dataset import Dataset
 from arena.interface.devices import resolve_device
 from arena.interface.prototypes import HasPrototypes, prototypes_of
 from arena.interface.registry import Kind, load_attack, load_defense, registry
-from arena.interface.results import DatasetIdentity, Identity, Verification
+from arena.interface.results import Identity, Verification
 from arena.interface.source import code_digest
 from arena.models.loading import load_model, package_of
 from arena.tournament.answers import Identified, Roster, plain
@@ -134,7 +134,7 @@ def _roster(job: RosterJob) -> Roster:
         with_prototypes=frozenset(
             name for name, plugin in plugins.items() if name not in unfit and issubclass(plugin.cls, HasPrototypes)
         ),
-        dataset=_dataset_identity() if job.purpose != "distal" else None,
+        dataset=data.identify(_dataset(), tournament.split) if job.purpose != "distal" else None,
         labels=tuple(labels),
         problems=tuple(f"{problem.package}: {problem.reason}" for problem in found.problems),
     )
@@ -306,18 +306,6 @@ def _how(identity: Identity) -> tuple[str, str, str]:
 @cache
 def _dataset() -> Dataset:
     return data.find_dataset(_config.tournament.dataset, _config.dataset)
-
-
-def _dataset_identity() -> DatasetIdentity:
-    dataset = _dataset()
-    return DatasetIdentity(
-        data_hash=dataset.identity(_config.tournament.split),
-        description=dataset.description,
-        shape=tuple(dataset.shape),
-        classes=dataset.classes,
-        class_names=tuple(dataset.class_names),
-        thresholds=dict(dataset.thresholds),
-    )
 
 
 @cache
