@@ -32,11 +32,15 @@ def printable(text: str, limit: int) -> str:
     All but printable characters, newlines and tabs become escapes: NUL is \x00, a lone surrogate \udc80.
     """
     text = _cut(text, limit)  # before the escapes too: it can be huge
-    return _cut("".join(one if one.isprintable() or one in "\n\t" else _escaped(one) for one in text), limit)
+    return _cut(visible(text, allowed="\n\t"), limit)
 
 
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
+def visible(text: str, allowed: str = "") -> str:
+    """The text with what a terminal or a page would obey rather than show written as Python's escapes.
+
+    allowed: characters that stay although they are not printable.
+    """
+    return "".join(one if one.isprintable() or one in allowed else ascii(one)[1:-1] for one in text)
 
 
 def _cut(text: str, limit: int) -> str:

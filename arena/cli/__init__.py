@@ -23,7 +23,7 @@ from arena.cli.table1 import table1
 from arena.cli.train import import_, train
 from arena.cli.verify import verify
 from arena.environment import wants_traceback
-from arena.errors import StoreLost, UserError
+from arena.errors import StoreLost, UserError, visible
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -82,7 +82,5 @@ def _explain(failure: BaseException) -> int:
         raise failure
     else:
         message = f"{type(failure).__name__}: {failure} (ARENA_TRACEBACK=1 shows where)"
-    from arena.reporting.text import visible
-
     print(f"arena: {visible(' '.join(message.split()))}", file=sys.stderr)
     return 1 if isinstance(failure, StoreLost) else 2

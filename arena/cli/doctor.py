@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from arena.errors import visible
+
 
 @click.command()
 def doctor() -> int:
@@ -13,7 +15,6 @@ def doctor() -> int:
     from rich.text import Text
 
     from arena.doctor import examine
-    from arena.reporting.text import visible
 
     findings = examine()
     table = Table.grid(padding=(0, 2))

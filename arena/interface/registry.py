@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 import pluggy
 
-from arena.errors import UserError
+from arena.errors import UserError, visible
 from arena.geometry.norms import NORMS
 from arena.interface import hookspecs
 from arena.interface.contracts import ACCESS_LEVELS, Attack, Defense, ExactGradient, Gradient
@@ -126,7 +126,7 @@ def find_any(name: str) -> list[Plugin]:
 def _one_line(failure: BaseException) -> str:
     """What was raised, as one line of a terminal that no escape sequence can change."""
     text = " ".join(str(failure).split())[:500] or "no message"
-    return f"{type(failure).__name__}: " + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return f"{type(failure).__name__}: " + visible(text)
 
 
 def _registered(module: Any, package: str) -> list[tuple[Kind, Any]]:

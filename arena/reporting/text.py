@@ -14,6 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
 
+from arena.errors import visible
 from arena.geometry.norms import SPECS, Norm, spec_of
 
 Format = Literal["table", "json", "csv", "markdown", "latex"]
@@ -21,11 +22,6 @@ Format = Literal["table", "json", "csv", "markdown", "latex"]
 NORM_NAMES: dict[Norm, str] = {spec.name: spec.display for spec in SPECS.values()}
 PIPE_WIDTH = 200  # more than any table needs: what no terminal limits is not folded
 LABEL_WIDTH = 18  # the least that a label gets, in characters: longer ones are folded
-
-
-def visible(text: str) -> str:
-    """The text on one line, with what a terminal or a page would obey rather than show written as Python's escapes."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 class Style(NamedTuple):

@@ -9,9 +9,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from arena.errors import visible
 from arena.files import write_atomically
 from arena.geometry.norms import Norm, spec_of
-from arena.reporting.text import visible
 
 RC: Any = {
     "svg.hashsalt": "arena",  # else identifiers are random

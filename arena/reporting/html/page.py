@@ -12,9 +12,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from arena.errors import visible
 from arena.reporting import table1
 from arena.reporting.columns import Column
-from arena.reporting.text import NORM_NAMES, PLAIN, visible
+from arena.reporting.text import NORM_NAMES, PLAIN
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("sort.js", "curves.js", "gallery.js")
