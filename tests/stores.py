@@ -30,7 +30,7 @@ def image(seed=0):
 
 
 def record(sample, status="found", distance=1.0, **fields):
-    """A consistent record; `distance` counts if something was found, in all three norms unless told."""
+    """A consistent record; `distance` counts if something was found, in all norms unless told."""
     status = Status(status)
     if status == Status.FOUND:
         found = {"adversarial_label": 3, "adversarial": image(sample), "margin": 0.5, "best_query": 7}

@@ -109,7 +109,7 @@ def rows(
 
     by="match": every attack, strongest first, then "all", for each norm and defense. by="defense": only "all", most
     robust first. by="attack": the attacks against each defense ranked by their optimality, without "all".
-    cross_norm: every adversarial counts in all three norms, whatever its attack minimised.
+    cross_norm: every adversarial counts in all norms, whatever its attack minimised.
     thresholds: epsilon by norm, in place of the data set's. attacks: count these only.
     curves: also distance against queries, of each attack in its own norm, so not with `cross_norm`.
     Raises UserError for an unknown norm or `by`.
