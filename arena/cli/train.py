@@ -12,6 +12,7 @@ from arena.cli import options
 
 @click.command()
 @click.argument("name")
+@click.option("--dataset", default="mnist", show_default=True, help="Name of a data set of the same shape.")
 @click.option("--epochs", type=click.IntRange(min=1))
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @options.no_progress

@@ -16,10 +16,11 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from arena.data import data_hash, load_data
+from arena.data import find_dataset, load_split
 from arena.errors import UserError
 from arena.files import write_atomically
 from arena.interface.calibration import calibrate
+from arena.interface.dataset import Dataset
 from arena.interface.devices import resolve_device
 from arena.interface.settings import did_you_mean
 from arena.models.analysis_by_synthesis import AnalysisBySynthesis, Inference, InferenceSettings
@@ -37,6 +38,7 @@ BINARY_THRESHOLD = 0.5  # of Binary ABS (paper, section 3)
 def train(
     name: str,
     *,
+    dataset: str = "mnist",
     epochs: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -51,6 +53,7 @@ def train(
 
     Args:
         name: one of NAMES.
+        dataset: name of a data set of the models' shape and classes, with the splits "train" and "test".
         epochs: passes over the training set; None is the recipe's number.
         seed: of initial weights, order of the images and augmentation.
         device: where the model is trained; "auto" is a GPU if there is one.
@@ -58,39 +61,45 @@ def train(
         quiet: no progress bar.
 
     Raises:
-        UserError: an unknown name, a number of epochs that cannot be, or a folder that cannot be written to.
+        UserError: an unknown name, a data set of another shape, a number of epochs that cannot be, or a folder that
+            cannot be written to.
     """
     if name not in NAMES:
         raise UserError(f"no recipe {name!r}; {did_you_mean(name, list(NAMES))}")
     if epochs is not None and epochs < 1:
         raise UserError(f"{epochs} epochs train nothing; give 1 or more")
-    out, device = Path(out), str(resolve_device(device))
+    out, device, data = Path(out), str(resolve_device(device)), find_dataset(dataset)
+    if (tuple(data.shape), data.classes) != ((1, 28, 28), 10):
+        raise UserError(f"no recipe for {dataset}: the models take images [1, 28, 28] of 10 classes")
     if name == "nearest-neighbor":
         if epochs is not None:
             raise UserError("nearest-neighbor has no epochs: it is the training set itself; leave them out")
-        return _describe_nearest_neighbor(out, device)
+        return _describe_nearest_neighbor(data, out, device)
     if name == "binary-abs":
         if not (out / "abs.safetensors").exists():
-            train("abs", epochs=epochs, seed=seed, device=device, out=out, quiet=quiet)
-        return _scale_autoencoders(out, device)
-    recipe = RECIPES[name] if epochs is None else replace(RECIPES[name], epochs=epochs)
-    return _train(name, recipe, seed, device, out, quiet)
+            train("abs", dataset=dataset, epochs=epochs, seed=seed, device=device, out=out, quiet=quiet)
+        return _scale_autoencoders(data, out, device)
+    recipe = RECIPES[name].on(data)
+    recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
+    return _train(name, recipe, data, seed, device, out, quiet)
 
 
-def _train(name: str, recipe: Recipe, seed: int, device: str, out: Path, quiet: bool) -> ModelCard:
-    x, y = load_data("mnist", "train")
+def _train(name: str, recipe: Recipe, data: Dataset, seed: int, device: str, out: Path, quiet: bool) -> ModelCard:
+    x, y = load_split(data, "train")
     identity: dict[str, Any] = {"name": name, "recipe": asdict(recipe), "seed": seed, "torch": str(torch.__version__)}
     with _single_thread(), Progress(disable=quiet, transient=True) as progress:
-        run = _Run(recipe, seed, device, len(x), out / "checkpoints" / f"{name}-{seed}.pt", identity)
+        run = _Run(
+            recipe, seed, device, len(x), out / "checkpoints" / f"{name}-{seed}.pt", identity | {"data": _hashes(data)}
+        )
         steps = run.steps_per_epoch
         task = progress.add_task(name, total=recipe.epochs * steps, completed=run.epoch * steps)
         while run.epoch < recipe.epochs:
             run.one_epoch(x, y, lambda: progress.advance(task))
     sha256 = save_weights(run.model, out / f"{name}.safetensors")
     classifier = recipe.classifier(run.model.eval())
-    scores = {split: logits(classifier, load_data("mnist", split)[0], device) for split in recipe.judged_on}
-    card = _card(scores, **identity, sha256=sha256, device=device, seconds=round(run.seconds))
-    card.accuracy.update(recipe.further_accuracies(run.model, *load_data("mnist", "test")))
+    scores = {split: logits(classifier, load_split(data, split)[0], device) for split in recipe.judged_on}
+    card = _card(data, scores, **identity, sha256=sha256, device=device, seconds=round(run.seconds))
+    card.accuracy.update(recipe.further_accuracies(run.model, *load_split(data, "test")))
     card.save(out / f"{name}.json")
     run.checkpoint.unlink(missing_ok=True)
     return card
@@ -166,7 +175,7 @@ class _Run:
             part.load_state_dict(state[name])
 
 
-def _scale_autoencoders(out: Path, device: str) -> ModelCard:
+def _scale_autoencoders(data: Dataset, out: Path, device: str) -> ModelCard:
     model = AnalysisBySynthesis()
     load_weights(model, out / "abs.safetensors")
     infer, binarize = Inference(model.to(device).eval().decoder, InferenceSettings()), Binarize(BINARY_THRESHOLD)
@@ -174,24 +183,25 @@ def _scale_autoencoders(out: Path, device: str) -> ModelCard:
     def explain(x: Tensor) -> Tensor:
         return infer(binarize(x)).score
 
-    found = {split: logits(explain, load_data("mnist", split)[0], device) for split in SPLITS}
-    model.cpu().scales.copy_(line_search(found["train"], load_data("mnist", "train")[1]))
+    found = {split: logits(explain, load_split(data, split)[0], device) for split in SPLITS}
+    model.cpu().scales.copy_(line_search(found["train"], load_split(data, "train")[1]))
     sha256 = save_weights(model, out / "binary-abs.safetensors")
     recipe = {
         "scaled": hashlib.sha256((out / "abs.safetensors").read_bytes()).hexdigest(),
         "binary_threshold": BINARY_THRESHOLD,
     }
     scores = {split: model.logits(score) for split, score in found.items()}
-    card = _card(scores, name="binary-abs", recipe=recipe, seed=None, torch=str(torch.__version__), sha256=sha256)
+    card = _card(data, scores, name="binary-abs", recipe=recipe, seed=None, torch=str(torch.__version__), sha256=sha256)
     card.save(out / "binary-abs.json")
     return card
 
 
-def _describe_nearest_neighbor(out: Path, device: str) -> ModelCard:
-    x, y = load_data("mnist", "train")
+def _describe_nearest_neighbor(data: Dataset, out: Path, device: str) -> ModelCard:
+    x, y = load_split(data, "train")
     recipe = {"prototypes": len(x), "distance": "l2"}
-    scores = logits(NearestNeighborModel(x, y).to(device), load_data("mnist", "test")[0], device)
-    card = _card({"test": scores}, name="nearest-neighbor", recipe=recipe, seed=None, torch=str(torch.__version__))
+    scores = logits(NearestNeighborModel(x, y).to(device), load_split(data, "test")[0], device)
+    facts = {"recipe": recipe, "seed": None, "torch": str(torch.__version__)}
+    card = _card(data, {"test": scores}, name="nearest-neighbor", **facts)
     card.save(out / "nearest-neighbor.json")
     return card
 
@@ -202,16 +212,20 @@ def logits(model: Callable[[Tensor], Tensor], x: Tensor, device: str = "cpu") ->
     return torch.cat([model(images.to(device)).cpu() for images in x.split(500)])
 
 
-def _card(scores: dict[str, Tensor], **facts: Any) -> ModelCard:
+def _card(data: Dataset, scores: dict[str, Tensor], **facts: Any) -> ModelCard:
     """The card of a model that gives these logits to the images of each split."""
-    labels = {split: load_data("mnist", split)[1] for split in scores}
+    labels = {split: load_split(data, split)[1] for split in scores}
     accuracy = {split: int((scores[split].argmax(1) == labels[split]).sum()) / len(labels[split]) for split in scores}
-    data = {f"mnist {split}": data_hash("mnist", split) for split in SPLITS}
     try:
         confidence = asdict(calibrate(scores["test"], labels["test"]))
     except UserError:  # too few epochs for a median confidence of 0.9
         confidence = None
-    return ModelCard(data=data, accuracy=accuracy, confidence=confidence, **facts)
+    return ModelCard(data=_hashes(data), accuracy=accuracy, confidence=confidence, **facts)
+
+
+def _hashes(data: Dataset) -> dict[str, str]:
+    """What the model card says of the data."""
+    return {f"{data.name} {split}": data.identity(split) for split in SPLITS}
 
 
 @contextmanager

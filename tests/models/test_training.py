@@ -14,24 +14,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paths import ROOT
 
-from arena.data import data_hash, load_data
+from arena.data import data_hash, find_dataset, load_data, load_split
 from arena.errors import UserError
+from arena.interface.dataset import Dataset
 from arena.interface.registry import load_defense
 from arena.models import train as training
 from arena.models.augment import shift_and_rotate
-from arena.models.recipes import Autoencoders, Classifier
+from arena.models.recipes import RECIPES, Autoencoders, Classifier
 from arena.models.train import train
 
 
-def few(name: str, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+def few(dataset: Dataset, split: str) -> tuple[torch.Tensor, torch.Tensor]:
     """The first 1000 images of a split: what these tests train on."""
-    x, y = load_data(name, split)
-    return x[:1000], y[:1000]
+    return load_split(dataset, split, 1000)
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "load_data", few)
+    monkeypatch.setattr(training, "load_split", few)
 
 
 @pytest.mark.parametrize("name", ["cnn", "binary-cnn"])
@@ -69,7 +69,7 @@ def killer(*arguments):
     if len(calls) == 13:  # in the second epoch of 8 steps
         os.kill(os.getpid(), signal.SIGKILL)
     return distort(*arguments)
-training.load_data, classifier.shift_and_rotate = few, killer
+training.load_split, classifier.shift_and_rotate = few, killer
 training.train("cnn", epochs=3, out=sys.argv[1], quiet=True)
 """
 
@@ -108,11 +108,7 @@ def test_a_run_killed_where_its_cycle_begins_anew_ends_the_same(
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first 100 images of a split: for models that are slow to judge."""
 
-    def load(name: str, split: str) -> tuple[torch.Tensor, torch.Tensor]:
-        x, y = load_data(name, split)
-        return x[:100], y[:100]
-
-    monkeypatch.setattr(training, "load_data", load)
+    monkeypatch.setattr(training, "load_split", lambda dataset, split: load_split(dataset, split, 100))
 
 
 def test_binary_abs_scales_the_autoencoders_that_it_trains_first(tiny: None, tmp_path: Path) -> None:
@@ -167,12 +163,20 @@ def test_a_checkpoint_that_does_not_fit_is_one_line(small: None, tmp_path: Path)
         ({"name": "cnm"}, "did you mean cnn"),
         ({"name": "cnn", "epochs": 0}, "give 1 or more"),
         ({"name": "nearest-neighbor", "epochs": 3}, "no epochs"),
+        ({"name": "cnn", "dataset": "digits"}, r"no recipe for digits: .*28"),
+        ({"name": "cnn", "dataset": "mnits"}, "did you mean mnist"),
     ],
 )
 def test_bad_arguments_are_one_line(arguments: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         train(**arguments, out=tmp_path, quiet=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recipe_follows_the_data_set() -> None:
+    recipe = RECIPES["madry"].on(find_dataset("fashion-mnist"))
+    assert (recipe.epsilon, recipe.step_size) == pytest.approx((0.1, 0.02))
+    assert RECIPES["madry"].on(find_dataset("mnist")) == RECIPES["madry"]
 
 
 def test_a_folder_that_cannot_be_is_one_line(small: None, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from arena.interface.dataset import Dataset
 from arena.models.recipes.adversarial import AdversarialTraining
 from arena.models.recipes.autoencoders import Autoencoders
 from arena.models.recipes.classifier import Classifier
@@ -35,6 +36,9 @@ class Recipe(Protocol):
     @property
     def judged_on(self) -> tuple[str, ...]:
         """The splits of the data whose accuracy the card tells."""
+
+    def on(self, data: Dataset) -> Recipe:
+        """The recipe for that data set."""
 
     def build(self) -> nn.Module:
         """The model with its initial weights, drawn from torch's global generator."""

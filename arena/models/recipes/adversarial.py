@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from arena.interface.dataset import Dataset
 from arena.models.madry import MadryNetwork
 from arena.models.pgd import linf_pgd
 
@@ -31,6 +32,11 @@ class AdversarialTraining:
     judged_on: tuple[str, ...] = ("train", "test")
     bfloat16: bool = True
 
+    def on(self, data: Dataset) -> AdversarialTraining:
+        """In the ball whose radius is the data set's threshold in Linf."""
+        epsilon = data.thresholds["linf"]
+        return replace(self, epsilon=epsilon, step_size=self.step_size * epsilon / self.epsilon)
+
     def build(self) -> MadryNetwork:
         return MadryNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -45,11 +51,11 @@ class AdversarialTraining:
         return model.eval()
 
     def further_accuracies(self, model: MadryNetwork, x: Tensor, y: Tensor) -> dict[str, float]:
-        """Under PGD of 40 steps of 0.01 from a random start (paper, appendix A.5)."""
+        """Under PGD of 40 steps from a random start (paper, appendix A.5, whose steps are 0.01 long for 0.3)."""
         device = next(model.parameters()).device
-        rng = torch.Generator().manual_seed(0)
+        rng, step_size = torch.Generator().manual_seed(0), self.epsilon / 30
         correct = 0
         for images, labels in zip(x.to(device).split(500), y.to(device).split(500), strict=True):
-            adversarial = linf_pgd(model, images, labels, self.epsilon, 0.01, 40, rng)
+            adversarial = linf_pgd(model, images, labels, self.epsilon, step_size, 40, rng)
             correct += int((model(adversarial).argmax(1) == labels).sum())
-        return {f"test under PGD, epsilon {self.epsilon}, 40 steps of 0.01": correct / len(x)}
+        return {f"test under PGD, epsilon {self.epsilon}, 40 steps of {step_size:.2g}": correct / len(x)}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from arena.interface.dataset import Dataset
 from arena.kernels.layers import LATENT
 from arena.models.analysis_by_synthesis import AnalysisBySynthesis, Inference, InferenceSettings
 from arena.models.augment import shift_and_rotate
@@ -34,6 +35,9 @@ class Autoencoders:
     max_learning_rate: float = 3e-3
     judged_on: tuple[str, ...] = ("test",)  # inference takes its time
     bfloat16: bool = True
+
+    def on(self, data: Dataset) -> Autoencoders:
+        return self
 
     def build(self) -> AnalysisBySynthesis:
         return AnalysisBySynthesis(self.classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from arena.interface.dataset import Dataset
 from arena.models.augment import shift_and_rotate
 from arena.models.cnn import MAPS, ConvolutionalNetwork
 
@@ -26,6 +27,9 @@ class Classifier:
     rotation: float = 10.0  # degrees
     judged_on: tuple[str, ...] = ("train", "test")
     bfloat16: bool = False
+
+    def on(self, data: Dataset) -> Classifier:
+        return self
 
     def build(self) -> ConvolutionalNetwork:
         # Channels last is up to a third faster on a CPU; torch's type stubs do not know it.
