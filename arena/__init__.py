@@ -10,6 +10,7 @@ from typing import Any
 
 _EXPORTS = {
     "Attack": "interface.contracts",
+    "Bound": "interface.contracts",
     "Dataset": "interface.dataset",
     "Defense": "interface.contracts",
     "Settings": "interface.settings",
@@ -18,6 +19,7 @@ _EXPORTS = {
     "Record": "interface.results",
     "Status": "interface.results",
     "load_attack": "interface.registry",
+    "load_bound": "interface.registry",
     "load_defense": "interface.registry",
     "load_data": "data",
     "evaluate": "notebook",

@@ -1,4 +1,4 @@
-"""What a plugin implements: a `Defense` answers, an `Attack` proposes. The referee measures."""
+"""What a plugin implements: a `Defense` answers, an `Attack` proposes, the referee measures, a `Bound` proves."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ hookimpl = pluggy.HookimplMarker("arena")
 
 AccessLevel = Literal["decision", "score", "gradient", "reconstruction", "white-box"]
 Gradient = Literal["none", "autograd", "straight-through", "exact"]
+BoundKind = Literal["certificate", "estimate", "statistical"]
 
 ACCESS_LEVELS: tuple[AccessLevel, ...] = get_args(AccessLevel)  # each level includes the ones before it
 
@@ -69,7 +70,7 @@ class Converges(Protocol):
 
 
 class _Plugin(ABC):
-    """What a defense and an attack share: a name, validated settings and an identity.
+    """What a defense, an attack and a bound share: a name, validated settings and an identity.
 
     `weights`: a file or folder that decides the results, if there is one; its bytes are part of the fingerprint.
     """
@@ -215,3 +216,40 @@ class Attack(_Plugin):
         if cls.access == "reconstruction":
             return issubclass(defense, Reconstructs)
         return True
+
+
+class Bound(_Plugin):
+    """A lower bound: how far an adversarial must at least be, whatever the attack.
+
+    `norms` are those it speaks of. `kind` says what its values are worth: a *certificate* is proven of `scores`; an
+    *estimate* is as good as a search that may have missed something; a *statistical* bound fails with a probability
+    that its settings name, and is never counted beside the other two. `cheap`: `arena run` computes it unasked, for it
+    takes seconds a sample at most; any other is computed when it is asked for.
+    """
+
+    norms: ClassVar[tuple[Norm, ...]]
+    kind: ClassVar[BoundKind]
+    cheap: ClassVar[bool] = False
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = parse_settings(self.Settings, settings, f"bound {self.name}")
+
+    def refusal(self, defense: Defense) -> str | None:
+        """Why it says nothing of this defense, in one line, such as "its score is no minimum over prototypes"; None
+        where it applies. Ask for protocols and types, `isinstance(defense, HasPrototypes)`: nothing is computed."""
+        return None
+
+    def kind_for(self, defense: Defense) -> BoundKind:
+        """What its values are worth for a defense that it applies to, if that depends on the defense."""
+        return self.kind
+
+    @abstractmethod
+    def run(self, defense: Defense, x: Tensor, y: Tensor, norm: Norm, rng: torch.Generator) -> Tensor:
+        """Lower bounds [B], float64, of the distances from the images x to the nearest image in the box [0, 1] that
+        `defense` takes for another class than y: at least 0, 0 where x itself is misclassified, infinity where no
+        image of the box is. L0 counts whole pixels. The defense is one that `refusal` does not refuse.
+
+        x: float32 [B, C, H, W] in [0, 1] on `defense.device`; y: labels, int64 [B]; norm: one of `norms`. Neither may
+        be modified, and no row depends on another. rng: the only source of randomness, a CPU generator;
+        `rng.initial_seed()` is 0, 1, ... for `arena bounds --seeds`, the same for every chunk of samples.
+        """

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pluggy
 
-from arena.interface.contracts import Attack, Defense
+from arena.interface.contracts import Attack, Bound, Defense
 from arena.interface.dataset import Dataset
 
 hookspec = pluggy.HookspecMarker("arena")
@@ -20,6 +20,11 @@ def register_defenses(register: Callable[[type[Defense]], None]) -> None:
 @hookspec
 def register_attacks(register: Callable[[type[Attack]], None]) -> None:
     """Call `register(cls)` for each attack class."""
+
+
+@hookspec
+def register_bounds(register: Callable[[type[Bound]], None]) -> None:
+    """Call `register(cls)` for each class of lower bounds."""
 
 
 @hookspec

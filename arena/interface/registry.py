@@ -19,11 +19,19 @@ import pluggy
 from arena.errors import UserError, visible
 from arena.geometry.norms import NORMS
 from arena.interface import hookspecs
-from arena.interface.contracts import ACCESS_LEVELS, Attack, Defense, ExactGradient, Gradient
+from arena.interface.contracts import ACCESS_LEVELS, Attack, Bound, BoundKind, Defense, ExactGradient, Gradient
 from arena.interface.dataset import Dataset
 from arena.interface.settings import RESERVED, did_you_mean
 
-Kind = Literal["defense", "attack", "dataset"]
+Kind = Literal["defense", "attack", "bound", "dataset"]
+
+_BASES: dict[Kind, Any] = {"defense": Defense, "attack": Attack, "bound": Bound}
+
+_DECLARED: dict[Kind, dict[str, tuple[str, ...]]] = {
+    "defense": {"gradient": get_args(Gradient)},
+    "attack": {"norm": NORMS, "access": ACCESS_LEVELS},
+    "bound": {"kind": get_args(BoundKind)},
+}
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 
@@ -42,7 +50,7 @@ class Plugin:
     def module(self) -> ModuleType:
         """Where its class was written; for one that a function made of another, where that was."""
         written = next((cls for cls in self.cls.__mro__ if "<locals>" not in cls.__qualname__), self.cls)
-        return sys.modules[(self.cls if written in (Attack, Defense) else written).__module__]
+        return sys.modules[(self.cls if written in _BASES.values() else written).__module__]
 
 
 @dataclass(frozen=True)
@@ -112,14 +120,18 @@ def load_attack(name: str, **settings: Any) -> Attack:
     return registry().find("attack", name).cls(**settings)
 
 
+def load_bound(name: str, **settings: Any) -> Bound:
+    """A ready lower bound by name; raises UserError for an unknown name or setting."""
+    return registry().find("bound", name).cls(**settings)
+
+
 def find_any(name: str) -> list[Plugin]:
     """The plugins of that name, of whatever kind; raises UserError if there is none, or two packages claim it."""
     found = registry()
-    players: tuple[Kind, ...] = ("defense", "attack")
-    kinds = [kind for kind in players if (kind, name) in found.plugins]
+    kinds = [kind for kind in _BASES if (kind, name) in found.plugins]
     if kinds:
         return [found.find(kind, name) for kind in kinds]
-    hint = did_you_mean(name, found.names("attack") + found.names("defense"))
+    hint = did_you_mean(name, sorted(name for kind in _BASES for name in found.names(kind)))
     raise UserError(f"unknown plugin {name!r}; {hint} (`arena plugins` lists all, and the packages it could not load)")
 
 
@@ -143,7 +155,7 @@ def _registered(module: Any, package: str) -> list[tuple[Kind, Any]]:
         raise ValueError(f"unknown hook {misspelt!r}; {did_you_mean(misspelt, known)}") from None
     if not manager.get_hookcallers(manager.get_plugin(package)):
         raise ValueError(
-            "it implements no hook; decorate register_attacks (or _defenses, _datasets) with @arena.hookimpl"
+            "it implements no hook; decorate register_attacks (or _defenses, _bounds, _datasets) with @arena.hookimpl"
         )
     classes: list[tuple[Kind, Any]] = []
     for kind in get_args(Kind):
@@ -161,17 +173,19 @@ def declaration_faults(kind: Kind, cls: Any) -> list[str]:
     """What a class declares that makes no plugin of this kind, one line a fault with the remedy."""
     if kind == "dataset":
         return _dataset_faults(cls)
-    base: Any = Attack if kind == "attack" else Defense
+    base = _BASES[kind]
     if not (isinstance(cls, type) and issubclass(cls, base)):
         return [f"{getattr(cls, '__name__', cls)} is not a subclass of arena.{base.__name__}"]
-    declared = {"norm": NORMS, "access": ACCESS_LEVELS} if kind == "attack" else {"gradient": get_args(Gradient)}
     faults = []
     name = getattr(cls, "name", None)
     if not (isinstance(name, str) and NAME.fullmatch(name) and name != "all"):
         faults.append(f"name = {name!r}: use letters, digits, dots and dashes, as in my-{kind}, and not all")
-    for attribute, known in declared.items():
+    for attribute, known in _DECLARED[kind].items():
         if getattr(cls, attribute, None) not in known:
             faults.append(f"{attribute} = {getattr(cls, attribute, None)!r} must be one of {', '.join(known)}")
+    norms = getattr(cls, "norms", None)
+    if kind == "bound" and not (isinstance(norms, tuple) and norms and all(norm in NORMS for norm in norms)):
+        faults.append(f"norms = {norms!r} must be a tuple of some of {', '.join(NORMS)}")
     if kind == "defense" and getattr(cls, "gradient", None) == "exact" and not issubclass(cls, ExactGradient):
         faults.append("gradient = 'exact' needs a method score_gradient(x); see arena.interface.contracts")
     taken = [key for key in RESERVED[kind] if key in getattr(cls.Settings, "model_fields", {})]

@@ -16,8 +16,12 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-RESERVED = {"defense": ("model", "weights", "samples", "attacks", "device"), "attack": ("samples", "budget", "timeout")}
-"""Keys of [defense.NAME] and [attack.NAME], or of a load_ function, that never reach a plugin's own settings."""
+RESERVED = {
+    "defense": ("model", "weights", "samples", "attacks", "device"),
+    "attack": ("samples", "budget", "timeout"),
+    "bound": ("samples", "timeout"),
+}
+"""Keys of [defense.NAME], [attack.NAME] and [bound.NAME], or of a load_ function, that never reach the plugin."""
 
 S = TypeVar("S", bound=BaseModel)
 

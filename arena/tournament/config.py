@@ -91,6 +91,19 @@ class AttackSettings(BaseModel):
         return self.model_extra or {}
 
 
+class BoundSettings(BaseModel):
+    """[bound.NAME]: `samples` and `timeout` as in [tournament]; all else is the bound's own settings."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    samples: int | None = Field(None, gt=0)
+    timeout: float | None = Field(None, gt=0)
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The plugin's own settings."""
+        return self.model_extra or {}
+
+
 class Config(Settings):
     """A whole settings file, preset and command-line options applied."""
 
@@ -98,6 +111,7 @@ class Config(Settings):
     run: RunSettings = RunSettings()
     defense: dict[str, DefenseSettings] = Field(default_factory=dict)
     attack: dict[str, AttackSettings] = Field(default_factory=dict)
+    bound: dict[str, BoundSettings] = Field(default_factory=dict)
     dataset: dict[str, DatasetSettings] = Field(default_factory=dict)
 
     def for_defense(self, name: str) -> DefenseSettings:

@@ -8,16 +8,19 @@ from arena.interface.prototypes import HasPrototypes
 from arena.interface.registry import declaration_faults, load_attack, registry
 from arena.interface.settings import RESERVED
 from arena.testing import ExactLinearDefense, LinearDefense, LinearPrototypes, check_attack, check_defense
-from arena.tournament.config import AttackSettings, DefenseSettings
+from arena.tournament.config import AttackSettings, BoundSettings, DefenseSettings
 
 ATTACK = {"name": "mine", "norm": "l2", "access": "score", "run": lambda self, target, x, y, rng: x}
+BOUND = {"name": "mine", "norms": ("l2",), "kind": "certificate", "run": lambda self, defense, x, y, norm, rng: 0 * y}
+DECLARED = {arena.Attack: ATTACK, arena.Bound: BOUND}
+BASES = {"attack": arena.Attack, "defense": LinearDefense, "bound": arena.Bound}
 
 
 def made(base=arena.Attack, keys=(), **declared):
     settings = type(
         "Settings", (arena.Settings,), {"__annotations__": dict.fromkeys(keys, int), **dict.fromkeys(keys, 1)}
     )
-    return type("Mine", (base,), (ATTACK if base is arena.Attack else {}) | {"Settings": settings} | declared)
+    return type("Mine", (base,), DECLARED.get(base, {}) | {"Settings": settings} | declared)
 
 
 def test_needs_is_the_old_word_for_access():
@@ -65,16 +68,42 @@ def test_other_names_are_refused(name):
 
 @pytest.mark.parametrize(("kind", "key"), [(kind, key) for kind, keys in RESERVED.items() for key in keys])
 def test_settings_that_would_be_swallowed_are_refused(kind, key):
-    cls = made(arena.Attack if kind == "attack" else LinearDefense, [key, "steps"])
+    cls = made(BASES[kind], [key, "steps"])
     (fault,) = declaration_faults(kind, cls)
     assert f"setting {key!r}" in fault and f"[{kind}.{cls.name}]" in fault and "rename" in fault
-    report = check_attack(cls) if kind == "attack" else check_defense(cls)
-    assert [finding.check for finding in report.findings if not finding.passed] == ["declaration"]
+    if kind != "bound":
+        report = check_attack(cls) if kind == "attack" else check_defense(cls)
+        assert [finding.check for finding in report.findings if not finding.passed] == ["declaration"]
 
 
 def test_the_reserved_names_are_those_of_the_settings_file():
     assert set(RESERVED["attack"]) == set(AttackSettings.model_fields)
+    assert set(RESERVED["bound"]) == set(BoundSettings.model_fields)
     assert set(RESERVED["defense"]) == {*DefenseSettings.model_fields, "device"}
+
+
+@pytest.mark.parametrize(
+    ("declared", "part"),
+    [
+        ({"norms": ()}, "norms = ()"),
+        ({"norms": "l2"}, "norms = 'l2'"),
+        ({"norms": ("l2", "l3")}, "norms = ('l2', 'l3')"),
+        ({"norms": (["l2"],)}, "norms = (['l2'],)"),
+        ({"kind": "joint"}, "kind = 'joint' must be one of certificate, estimate, statistical"),
+        ({"name": "a b"}, "use letters, digits, dots and dashes"),
+    ],
+)
+def test_what_a_bound_declares(declared, part):
+    assert declaration_faults("bound", made(arena.Bound)) == []
+    (fault,) = declaration_faults("bound", made(arena.Bound, **declared))
+    assert part in fault and "\n" not in fault
+
+
+def test_bounds_are_told_apart_by_their_settings():
+    cls = made(arena.Bound, ["steps"])
+    assert cls().fingerprint == cls(steps=1).fingerprint != cls(steps=2).fingerprint
+    assert cls().identity.norm is None and cls(steps=2).identity.settings == {"steps": 2}
+    assert declaration_faults("bound", arena.Attack) == ["Attack is not a subclass of arena.Bound"]
 
 
 def test_an_exact_gradient_is_a_method():
