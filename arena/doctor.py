@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from arena.data import find_dataset
+from arena.data import DEFAULT
 from arena.errors import UserError
 from arena.interface.registry import registry
 from arena.models.weights import ZOO
@@ -78,9 +78,9 @@ def _gpu() -> str:
 
 def _data() -> Diagnosis:
     try:
-        return Diagnosis("mnist", f"{find_dataset('mnist').verify()}, all hashes agree")
+        return Diagnosis(DEFAULT.name, f"{DEFAULT.verify()}, all hashes agree")
     except UserError as failure:
-        return Diagnosis("mnist", str(failure), False)
+        return Diagnosis(DEFAULT.name, str(failure), False)
 
 
 def _weights() -> Iterator[Diagnosis]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from arena.cli import options
+
 
 @click.group()
 def data() -> None:
@@ -27,7 +29,7 @@ def list_() -> None:
 
 
 @data.command()
-@click.argument("dataset", default="mnist")
+@click.argument("dataset", default=options.default_dataset)
 def fetch(dataset: str) -> None:
     """Get a data set from the first source that answers; its hash decides."""
     from arena.data import find_dataset
@@ -36,7 +38,7 @@ def fetch(dataset: str) -> None:
 
 
 @data.command()
-@click.argument("dataset", default="mnist")
+@click.argument("dataset", default=options.default_dataset)
 def verify(dataset: str) -> None:
     """Check the files on this machine against their hashes."""
     from arena.data import find_dataset
@@ -45,7 +47,7 @@ def verify(dataset: str) -> None:
 
 
 @data.command()
-@click.argument("dataset", default="mnist")
+@click.argument("dataset", default=options.default_dataset)
 @click.argument("config", required=False, type=click.Path())
 def show(dataset: str, config: str | None) -> None:
     """What a data set is, as arena reads it: a name, or a [dataset.NAME] of the settings file CONFIG."""

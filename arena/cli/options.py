@@ -27,6 +27,13 @@ weights_folder = click.option(
 )
 
 
+def default_dataset() -> str:
+    """The name of the data set where none is given."""
+    from arena.tournament.config import Config
+
+    return Config().tournament.dataset
+
+
 def executor(command: Callable[..., Any]) -> Callable[..., Any]:
     """--executor and --address: where jobs run."""
     where = click.option(

@@ -12,7 +12,13 @@ from arena.cli import options
 
 @click.command()
 @click.argument("name")
-@click.option("--dataset", default="mnist", show_default=True, help="Name of a data set of the same shape.")
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    default=options.default_dataset,
+    show_default="that of the settings that ship",
+    help="A data set of the same shape.",
+)
 @click.option("--epochs", type=click.IntRange(min=1))
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @options.no_progress

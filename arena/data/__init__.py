@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from arena.data.builtin import DATASETS
+from arena.data.builtin import DATASETS, DEFAULT
 from arena.data.described import DescribedDataset
 from arena.errors import UserError
 from arena.interface.dataset import Dataset, DatasetSettings
@@ -16,8 +16,16 @@ from arena.interface.results import DatasetIdentity
 from arena.interface.settings import did_you_mean, parse_settings
 
 __all__ = [
-    *("DATASETS", "data_hash", "find_dataset", "identify", "known_datasets", "load_data", "load_played"),
-    *("load_split", "open_dataset"),
+    "DATASETS",
+    "DEFAULT",
+    "data_hash",
+    "find_dataset",
+    "identify",
+    "known_datasets",
+    "load_data",
+    "load_played",
+    "load_split",
+    "open_dataset",
 ]
 
 
@@ -76,13 +84,13 @@ def load_split(dataset: Dataset, split: str, samples: int | None = None) -> tupl
     return x, y
 
 
-def load_data(name: str = "mnist", split: str = "test", samples: int | None = None) -> tuple[Tensor, Tensor]:
+def load_data(name: str = DEFAULT.name, split: str = "test", samples: int | None = None) -> tuple[Tensor, Tensor]:
     """Images and labels of a data set that ships or is a plugin's, as `load_split` gives them; what is missing on this
     machine is fetched."""
     return load_split(find_dataset(name), split, samples)
 
 
-def data_hash(name: str = "mnist", split: str = "test") -> str:
+def data_hash(name: str = DEFAULT.name, split: str = "test") -> str:
     """What identifies the images and labels of a split; see `Dataset.identity`."""
     dataset = find_dataset(name)
     if split not in dataset.splits:

@@ -10,6 +10,7 @@ from arena.data.idx_dataset import FASHION_MNIST, MNIST
 from arena.interface.contracts import hookimpl
 from arena.interface.dataset import Dataset
 
+DEFAULT = MNIST  # where none is named
 DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (MNIST, FASHION_MNIST, CIFAR10(), Digits())}
 
 

@@ -1,7 +1,8 @@
 """The operators: arguments checked, then native kernels, or plain torch where there are none.
 
 For class c and image x a latent point z has the score F_c(x, z) = ||x - G_c(z)||^2 + ||z||^2 / 2, lower is better
-(Schott et al. 2019, equation 3, in the normalisation of the released implementation). B images, C classes, P points.
+(Schott et al. 2019, equation 3, in the normalisation of the released implementation). B images, C classes, P points;
+PIXELS is `layers.PIXELS`, those of the image that the decoder draws.
 
 Tensors are contiguous, on the decoder's device and of its dtype: float32, or float64 for plain torch. TypeError and
 ValueError name the argument that is not. NaN and infinity in the input come out as NaN or infinity. Results do not
@@ -36,7 +37,7 @@ MAX_K = 8
 def decode(decoder: Decoder, z: Tensor) -> Tensor:
     """Images of latent points, with a gradient with respect to z.
 
-    z: [B, C, 8], a point for each class. Returns [B, C, 784] in [0, 1].
+    z: [B, C, 8], a point for each class. Returns [B, C, PIXELS] in [0, 1].
     """
     _check("z", z, (None, decoder.classes, LATENT), decoder.folded)
     return native.decode(decoder.packed, z) if _is_native(decoder.folded) else reference.decode(decoder, z)
@@ -46,7 +47,7 @@ def decode(decoder: Decoder, z: Tensor) -> Tensor:
 def latent_bank(decoder: Decoder, latents: Tensor) -> Tensor:
     """Every class's images of the same points, for `bank_sweep`.
 
-    latents: [P, 8]. Returns [C, P, 784] in [0, 1]: 251 MB for 8000 points and ten classes.
+    latents: [P, 8]. Returns [C, P, PIXELS] in [0, 1]: 251 MB for 8000 points and ten classes.
     """
     _check("latents", latents, (None, LATENT), decoder.folded)
     if _is_native(decoder.folded):
@@ -58,7 +59,7 @@ def latent_bank(decoder: Decoder, latents: Tensor) -> Tensor:
 def latent_sweep(decoder: Decoder, latents: Tensor, x: Tensor, k: int | None = None) -> tuple[Tensor, Tensor]:
     """The best of the points for each image and class, decoded and scored in one pass that stores no decoded image.
 
-    latents: [P, 8]; x: [B, 784]; k: how many, 1 to 8 and at most P, best first; None: one, without an axis for it.
+    latents: [P, 8]; x: [B, PIXELS]; k: how many, 1 to 8 and at most P, best first; None: one, without an axis for it.
     Returns score and index (int64), [B, C] or [B, C, k]. Equal scores: the lower index; NaN counts as lowest.
     """
     _check("latents", latents, (None, LATENT), decoder.folded)
@@ -73,7 +74,7 @@ def latent_sweep(decoder: Decoder, latents: Tensor, x: Tensor, k: int | None = N
 def bank_sweep(bank: Tensor, latents: Tensor, x: Tensor, k: int | None = None) -> tuple[Tensor, Tensor]:
     """What `latent_sweep` returns, to the bit, from points that `latent_bank` decoded.
 
-    bank: [C, P, 784]; latents: [P, 8], the same points; x, k and the result as there.
+    bank: [C, P, PIXELS]; latents: [P, 8], the same points; x, k and the result as there.
     """
     _check("bank", bank, (None, len(latents), PIXELS), bank)
     _check("latents", latents, (None, LATENT), bank)
@@ -92,8 +93,8 @@ def latent_descent(
     """Adam on F_c(x, z) from z0; after each step z returns to the ball of `radius`. The last step evaluates only.
 
     (The released implementation's projection loses the signs of z; this one does not.)
-    z0: [B, C, 8]; x: [B, 784]; steps: at least 1; lr, radius: positive.
-    Returns score [B, C], z [B, C, 8] and, if `reconstruct`, the images of z [B, C, 784].
+    z0: [B, C, 8]; x: [B, PIXELS]; steps: at least 1; lr, radius: positive.
+    Returns score [B, C], z [B, C, 8] and, if `reconstruct`, the images of z [B, C, PIXELS].
     """
     _check("z0", z0, (len(x), decoder.classes, LATENT), decoder.folded)
     _check("x", x, (None, PIXELS), decoder.folded)

@@ -97,7 +97,7 @@ def _layers(decoder: Decoder) -> list[GroupedLayer]:
 
 
 def _decode(layers: list[GroupedLayer], z: Tensor) -> Tensor:
-    """z [B, C, 8], a point for each class -> images [B, C, 784]."""
+    """z [B, C, 8], a point for each class -> images [B, C, PIXELS]."""
     if not layers:  # no classes: empty, and yet with a gradient
         return z[..., :1].expand(-1, -1, PIXELS)
     hidden = z.flatten(1)[..., None, None]

@@ -30,7 +30,7 @@ from arena.interface.results import Status
 
 _ALWAYS_MEASURED = [spec.name for spec in SPECS.values() if spec.since == 1]
 
-WITHIN = 1 + 1e-6  # a distance up to epsilon * WITHIN is within epsilon: float32(0.3) is more than 0.3
+WITHIN = 1 + 1e-6  # a distance up to epsilon * WITHIN is within epsilon: float32(0.1) is more than 0.1
 
 LARGEST = "1.7976931348623157e308"  # the largest double: no infinity can be written in both dialects
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-CEILING = 2**28  # bytes of images in a slice, 256 MiB; a few times that is held while a defense answers
+CEILING = 256 * 2**20  # bytes of images in a slice; a few times that is held while a defense answers
 ROWS = 128  # slices hold a multiple of so many rows: a defense's batches are then those of the whole list
 
 

@@ -23,7 +23,7 @@ GRADIENT_TOLERANCE = 0.1  # of the gradient's length, median over the images: ki
 def check_defense(defense: Defense | type[Defense], *, x: Tensor | None = None) -> Report:
     """Ask the defense about a few images and report on its contract, `report.ok` being the verdict.
 
-    x: images, float32 [17 or more, 1, 28, 28] in [0, 1]; by default 17 random ones.
+    x: images, float32 [17 or more, C, H, W] in [0, 1]; by default 17 random ones.
     """
     report = Report(f"defense {getattr(defense, 'name', defense)!s}")
     ready = _declared(report, defense)

@@ -10,12 +10,13 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from arena.data import DEFAULT
 from arena.geometry.halfspaces import project, project_by_flips
 from arena.geometry.norms import Norm, spec_of
 from arena.interface.contracts import Defense, Gradient
 from arena.interface.settings import Settings
 
-INK, CONTRAST = 0.2, 0.1  # share of inked pixels, and how far it leans towards the class: distances like MNIST's
+INK, CONTRAST = 0.2, 0.1  # share of inked pixels, and how far it leans towards the class: distances as of digits in ink
 APART = 2**31  # added to seeds: an attack under the same seed would otherwise draw the weights as its noise
 
 
@@ -23,7 +24,7 @@ class LinearSettings(Settings):
     classes: int = Field(2, ge=2, description="how many")
     seed: int = Field(0, description="of the weights")
     shape: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
-        (1, 28, 28), description="channels, height and width of the images"
+        DEFAULT.shape, description="channels, height and width of the images"
     )
 
 
@@ -47,7 +48,7 @@ class LinearDefense(Defense):
         """Images [n, C, H, W] in [0, 1], mostly zeros, and the labels [n] that this defense gives them.
 
         Each image has slightly more ink where a random class has its larger weights. For two classes the minimal
-        distances of 28 x 28 pixels have medians of about 1.4 (L2), 0.08 (Linf) and 13 pixels (L0).
+        distances have, for images of the default shape, medians of about 1.4 (L2), 0.08 (Linf) and 13 pixels (L0).
         """
         rng = torch.Generator().manual_seed(APART + seed)
         classes = torch.randint(self.settings.classes, (n,), generator=rng)

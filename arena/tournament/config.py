@@ -17,10 +17,15 @@ from arena.interface.settings import Settings, did_you_mean, parse_settings
 DEFAULT_FILE = Path(__file__).parents[1] / "default.toml"  # a copy of the repository's arena.toml
 
 
+def _default_dataset() -> str:
+    """That of the settings that ship: no code names one."""
+    return tomllib.loads(DEFAULT_FILE.read_text(encoding="utf-8"))["tournament"]["dataset"]
+
+
 class TournamentSettings(Settings):
     """[tournament]: what is played, and on what."""
 
-    dataset: str = Field("mnist", description="name of a data set")
+    dataset: str = Field(default_factory=_default_dataset, description="name of a data set")
     split: str = Field("test", description="of the data set, any that it has")
     samples: int = Field(100, gt=0, description="the first so many of the split")
     defenses: tuple[str, ...] | Literal["all"] = Field("all", description="names")

@@ -10,7 +10,7 @@ import msgpack
 from arena.errors import printable
 from arena.tournament.executors import Answer, Failure
 
-MAX_ANSWER = 2**28  # bytes; 20 images of 3 x 224 x 224 take 12 MB
+MAX_ANSWER = 256 * 2**20  # bytes; 20 images of 3 x 224 x 224 take 12 MB
 REASON, TRACEBACK = 1000, 4000  # characters kept of what a plugin says
 
 _LENGTH = struct.Struct("!Q")
