@@ -19,6 +19,7 @@ from arena.cli.leaderboard import leaderboard
 from arena.cli.plugins import plugins
 from arena.cli.report import report
 from arena.cli.run import run
+from arena.cli.store import store
 from arena.cli.table1 import table1
 from arena.cli.train import import_, train
 from arena.cli.verify import verify
@@ -34,7 +35,7 @@ def cli() -> None:
 
 for command in (
     *(bounds, data, distal, doctor, figures, import_, leaderboard),
-    *(plugins, report, run, table1, train, verify),
+    *(plugins, report, run, store, table1, train, verify),
 ):
     cli.add_command(command)
 

@@ -67,5 +67,6 @@ def verify(db: str | None, rate: float, replays: int, seed: int, quiet: bool, **
                 raise
             print(f"not all rows were checked: {failure}")  # of a file that is known to be damaged
     beside = f", {found.fragile} fragile ones below a bound" if found.fragile else ""
+    beside += f", {found.pruned} by their numbers alone: their images were pruned" if found.pruned else ""
     print(f"{found.checked} rows checked, {found.replayed} played again, {found.failures} failures{beside}")
     return finish(failed) or int(found.failures > 0)

@@ -17,8 +17,10 @@ _DISTANCE = {  # in all norms; that of an adversarial is measured
 }
 
 
-def contradictions(record: Record, norm: Norm, budget: int | None) -> Iterator[str]:
-    """What in a row cannot be, a line each; norm and budget: those of its match."""
+def contradictions(record: Record, norm: Norm, budget: int | None, pruned: bool = False) -> Iterator[str]:
+    """What in a row cannot be, a line each; norm and budget: those of its match; pruned: its image was removed."""
+    if pruned != (record.status == Status.FOUND and record.adversarial is None):
+        yield "it is found, but has no adversarial" if not pruned else f"it is {record.status}, but was pruned"
     yield from _of_status(record, norm)
     yield from _of_labels(record)
     yield from _of_counts(record, budget)
@@ -30,8 +32,6 @@ def _of_status(record: Record, norm: Norm) -> Iterator[str]:
     if status == Status.FOUND:
         if record.distance is None or record.distance != getattr(record, norm):
             yield f"its distance is not its {norm} distance"
-        if record.adversarial is None:
-            yield "it is found, but has no adversarial"
     else:
         for name in ("distance", *NORMS):
             value = getattr(record, name)

@@ -28,7 +28,8 @@ Bounds = Mapping[tuple[int, Norm, str], float]  # by sample, norm and kind
 
 def verify(defense: Defense | None, match: StoredMatch, rows: Sequence[Evidence], bounds: Bounds) -> Verification:
     """Check rows of one match: their fields against each other; label and adversarial against the data set (box,
-    distances in all norms, lower bounds); and what the defense decides, on the clean images too.
+    distances in all norms, lower bounds); and what the defense decides, on the clean images too. Of a pruned row the
+    adversarial is not there to be checked; its stored distances are held against the bounds.
 
     defense: the one that was played; None: it cannot be had, and its decisions are not checked. Raises UserError for a
     data set that cannot be had.
@@ -42,7 +43,7 @@ def verify(defense: Defense | None, match: StoredMatch, rows: Sequence[Evidence]
             faults.append("the data set has no such sample")
         elif row.record is not None:
             record, label = row.record, int(y[row.sample])
-            faults += contradictions(record, match.norm, match.budget)
+            faults += contradictions(record, match.norm, match.budget, row.pruned)
             if record.label != label:
                 faults.append(f"its label is {label}, stored as {record.label}")
             if record.adversarial is not None and record.adversarial.shape != x.shape[1:]:
@@ -112,9 +113,14 @@ def _check_images(
 ) -> None:
     """Box and distances of what is stored for the clean images [N, C, H, W], where it is one, against the bounds."""
     for record, image, label in zip(records, clean.split(1), labels.split(1), strict=True):
+        where, stored = f"sample {record.sample}: ", image
+        if _is_pruned(record):
+            claims = {norm: value for norm in NORMS if (value := getattr(record, norm)) is not None}
+            said = result.fragile if record.fragile else result.failures
+            said.extend(f"{where}{line}" for line in _below(record, claims, bounds))
+            continue
         if record.adversarial is None and record.status != Status.MISCLASSIFIED:
             continue
-        where, stored = f"sample {record.sample}: ", image
         if record.adversarial is not None:
             stored = torch.tensor(record.adversarial)[None]
             if not bool(((stored >= 0) & (stored <= 1)).all()):  # also for NaN
@@ -131,6 +137,11 @@ def _check_images(
             result.fragile.extend(f"{line}; but it is fragile" for line in below)
         else:
             result.failures.extend(below)
+
+
+def _is_pruned(record: Record) -> bool:
+    """Whether its image was removed: its distances are claims that nothing can be held against."""
+    return record.status == Status.FOUND and record.adversarial is None
 
 
 def _below(record: Record, measured: Mapping[Norm, float], bounds: Bounds) -> Iterator[str]:
@@ -159,7 +170,7 @@ def _refuted(defense: Defense, match: StoredMatch, records: Sequence[Record], x:
             yield f"{where}its clean image is classified as {int(clean.argmax())}, stored as {record.clean_label}"
         if record.fragile is not None and not isinstance(defense, Converges):
             yield f"{where}it has a value for fragile, but the defense's inference does not converge"
-        if record.adversarial_label is not None:
+        if record.adversarial_label is not None and not _is_pruned(record):
             if not _stands(logits, record.adversarial_label):
                 yield f"{where}it is classified as {int(logits.argmax())}, stored as {record.adversarial_label}"
             elif record.margin is not None and not _has_margin(logits, int(y[record.sample]), record.margin):

@@ -125,11 +125,15 @@ class StoredMatch:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A row as it was stored, to be checked again. Where it is no record, `record` is None and `damage` says why."""
+    """A row as it was stored, to be checked again. Where it is no record, `record` is None and `damage` says why.
+
+    pruned: its adversarial was removed to save space; its numbers alone can be checked.
+    """
 
     sample: int
     record: Record | None
     damage: tuple[str, ...] = ()
+    pruned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

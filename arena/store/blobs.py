@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+PRUNED = b"pruned"  # stands where `arena store prune` removed an image
+
 _HEAD = struct.Struct("<B3I")
 _VERSION = 1
 _HEADLESS = 4096  # values: more than those images have

@@ -201,6 +201,27 @@ def use_wal(engine: Engine) -> None:
         )
 
 
+def size(engine: Engine) -> int:
+    """Bytes that an SQLite file takes, or that the results take on a server."""
+    with reading(engine) as connection:
+        if engine.dialect.name == "sqlite":
+            pages, page = (connection.exec_driver_sql(f"PRAGMA page_{of}").scalar_one() for of in ("count", "size"))
+            return pages * page
+        return connection.exec_driver_sql("SELECT pg_total_relation_size('result')").scalar_one()
+
+
+def compact(engine: Engine) -> None:
+    """Give the space of what was deleted back to the file system; other programs wait meanwhile."""
+    with explained(engine.url):
+        if engine.dialect.name == "sqlite":
+            with engine.execution_options(begin=None).connect() as connection:
+                connection.exec_driver_sql("VACUUM")
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        else:
+            with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+                connection.exec_driver_sql("VACUUM (FULL) result")
+
+
 def _prepare_sqlite(engine: Engine) -> None:
     """Foreign keys, patience with locks, durable commits, and transactions that begin when they are told to.
 

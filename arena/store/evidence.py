@@ -13,7 +13,7 @@ from sqlalchemy.types import NullType
 from arena.geometry.norms import NORMS
 from arena.interface.results import Evidence, Identity, Record, Status, StoredMatch
 from arena.store import datasets
-from arena.store.blobs import unpack
+from arena.store.blobs import PRUNED, unpack
 from arena.store.schema import attack, defense, match, result, tournament
 
 _NUMBER, _COUNT, _TEXT = (int, float), (int,), (str,)
@@ -101,6 +101,8 @@ def _evidence(values: dict[str, Any]) -> Evidence:
     ]
     if isinstance(values["status"], str) and values["status"] not in list(Status):
         damage.append(f"its status is {values['status']!r:.60}, which means nothing")
+    if pruned := values["adversarial"] == PRUNED:
+        values["adversarial"] = None
     if isinstance(values["adversarial"], bytes):
         try:
             values["adversarial"] = unpack(values["adversarial"])
@@ -116,6 +118,5 @@ def _evidence(values: dict[str, Any]) -> Evidence:
         return Evidence(values["sample"], None, tuple(damage))
     fragile = None if values["fragile"] is None else bool(values["fragile"])
     masked = values["masked"] or 0  # NULL: of an arena that did not count them
-    return Evidence(
-        values["sample"], Record(**values | {"status": Status(values["status"]), "fragile": fragile, "masked": masked})
-    )
+    settled = {"status": Status(values["status"]), "fragile": fragile, "masked": masked}
+    return Evidence(values["sample"], Record(**values | settled), pruned=pruned)

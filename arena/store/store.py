@@ -25,7 +25,7 @@ from arena.errors import UserError
 from arena.geometry.norms import Norm
 from arena.interface.results import DatasetIdentity, Identity, Record, Status
 from arena.store import identities, leaderboard, schema
-from arena.store.blobs import pack, unpack
+from arena.store.blobs import PRUNED, pack, unpack
 from arena.store.claims import Claims
 from arena.store.engine import database_name, insert_new, open_engine, reading, reading_damaged, storable, writing
 from arena.store.identities import as_json
@@ -99,6 +99,11 @@ class Store:
     def name(self) -> str:
         """How messages call the database; without its password."""
         return database_name(self._engine.url)
+
+    @property
+    def engine(self) -> Engine:
+        """For what concerns the database as a whole."""
+        return self._engine
 
     def close(self) -> None:
         self._claims.close()
@@ -245,8 +250,8 @@ class Store:
         """The rows that leaderboards count, failed ones included; a filter left out takes all.
 
         Each is a dict of `defense, attack, norm, budget, match_id` and the fields of a `Record`; `adversarial`
-        (float32 [C, H, W], or None) and `progress` only on demand. Raises UserError for a stored image that cannot be
-        read.
+        (float32 [C, H, W]; None without one, or where it was pruned) and `progress` only on demand. Raises UserError
+        for a stored image that cannot be read.
         """
         current, result = current_match.c, schema.result
         left_out = {name for name, asked in (("adversarial", adversarials), ("progress", progress)) if not asked}
@@ -263,7 +268,9 @@ class Store:
         with reading(self._engine) as connection:
             rows = Results(dict(row) for row in connection.execute(query).mappings())
         for row in rows:
-            if row.get("adversarial") is not None:
+            if row.get("adversarial") == PRUNED:
+                row["adversarial"] = None
+            elif row.get("adversarial") is not None:
                 row["adversarial"] = stored_image(row["match_id"], row["sample"], row["adversarial"])
             if "progress" in row:
                 row["progress"] = json.loads(row["progress"] or "[]")
@@ -326,6 +333,8 @@ def _row(match_id: int, record: Record) -> dict[str, Any]:
 
 def stored_image(match_id: int, sample: int, blob: bytes) -> np.ndarray:
     """The adversarial of a row, float32 [C, H, W]; raises UserError, naming the row, for bytes that are none."""
+    if blob == PRUNED:
+        raise UserError(f"match {match_id}, sample {sample}: `arena store prune` removed its image")
     try:
         return unpack(blob)
     except ValueError as failure:

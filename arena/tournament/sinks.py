@@ -160,6 +160,7 @@ class VerifySink:
     replayed: int = 0
     failures: int = 0
     fragile: int = 0
+    pruned: int = 0
 
     def begin(self) -> None:
         """Reading never writes."""
@@ -173,6 +174,7 @@ class VerifySink:
             self.replayed += found.checked
         else:
             self.checked += found.checked
+            self.pruned += sum(row.pruned for row in job.rows)
         self.failures += len(found.failures)
         self.fragile += len(found.fragile)
         return [f"{job.where}, {line}" for line in found.fragile + found.failures]

@@ -14,7 +14,7 @@ from arena.data import data_hash
 from arena.evaluation.verify import replay
 from arena.geometry.norms import NORMS
 from arena.store import evidence, integrity
-from arena.store.blobs import pack, unpack
+from arena.store.blobs import PRUNED, pack, unpack
 from arena.store.store import MatchKey, Unit, open_store
 from arena.tournament import answers, worker
 from arena.tournament.plan import job_seed
@@ -83,7 +83,7 @@ def verified(store, **how):
         report.fragile += [where + line for line in found.fragile]
         assert sink.take(job, rows) == [where + line for line in found.fragile + found.failures]
     assert (sink.failures, sink.fragile) == (len(report.failures), len(report.fragile))
-    report.checked, report.replayed = sink.checked, sink.replayed
+    report.checked, report.replayed, report.pruned = sink.checked, sink.replayed, sink.pruned
     return report
 
 
@@ -123,6 +123,23 @@ def test_a_row_that_cannot_be_is_found(database, change, complaint):
     assert report.checked == SAMPLES
     assert report.failures and all("sample 3: " in line for line in report.failures)
     assert any(complaint in line for line in report.failures)
+
+
+def test_a_pruned_image_is_no_damage_and_its_numbers_are_still_checked(database):
+    report = database("update result set adversarial = ? where sample < 4", PRUNED)
+    assert (report.checked, report.pruned, report.failures) == (SAMPLES, 4, [])
+    assert "sample 2: its label is 1" in database("update result set label = 8 where sample = 2").failures[-1]
+    report = database(
+        "insert into bound (defense_id, data_hash, sample, norm, kind, value, seed)"
+        " select 1, data_hash, 3, 'linf', 'certificate', 0.9, 0 from tournament"
+    )
+    assert any(
+        "sample 3: its linf distance is" in line and "below the lower bound 0.9" in line for line in report.failures
+    )
+    report = database(
+        f"update result set {NOTHING_FOUND.replace('adversarial = null', 'margin = null')} where sample = 3"
+    )
+    assert any("sample 3: it is not_found, but was pruned" in line for line in report.failures)
 
 
 def test_a_sample_beyond_the_data_set_is_found(database):

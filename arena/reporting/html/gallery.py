@@ -27,6 +27,7 @@ from arena.interface.results import Status
 from arena.reporting.html.best import Best
 from arena.reporting.text import NORM_NAMES
 from arena.store import schema
+from arena.store.blobs import PRUNED
 from arena.store.bounds import LowerBounds
 from arena.store.store import stored_image
 from arena.store.views import current_match
@@ -143,7 +144,7 @@ class _Packer:
         }
         if row.fragile:
             described["fragile"] = True
-        if row.status == Status.FOUND:
+        if row.adversarial not in (None, PRUNED):
             difference = stored_image(row.match_id, row.sample, row.adversarial) - clean
             scale = float(np.abs(difference).max())
             described["scale"] = round(scale, 6)
