@@ -24,6 +24,7 @@ from arena.plugins.attacks.cutting_planes import L0CuttingPlanes, L2CuttingPlane
 from arena.plugins.attacks.deepfool import L2DeepFool, LinfDeepFool
 from arena.plugins.attacks.estimated import estimated
 from arena.plugins.attacks.exact import exact
+from arena.plugins.attacks.fab import L1FAB, L2FAB, LinfFAB, TargetedL1FAB, TargetedL2FAB, TargetedLinfFAB
 from arena.plugins.attacks.gradient_descent import BIM, FGM, FGSM, L2BIM, MIM
 from arena.plugins.attacks.hop_skip_jump import HopSkipJump
 from arena.plugins.attacks.latent_descent import LatentDescent
@@ -44,6 +45,8 @@ MODERN: tuple[type[Attack], ...] = (
     *(L0BrendelBethge, L1BrendelBethge, L2BrendelBethge, LinfBrendelBethge),
     *(LinfCrossEntropyAPGD, LinfDLRAPGD, L2CrossEntropyAPGD, L2DLRAPGD, L1CrossEntropyAPGD, L1DLRAPGD),
 )
+# Not over exact gradients: where those are known, cutting planes keep all half-spaces that these follow one by one.
+NETWORKS: tuple[type[Attack], ...] = (L1FAB, L2FAB, LinfFAB, TargetedL1FAB, TargetedL2FAB, TargetedLinfFAB)
 EXACT: tuple[type[Attack], ...] = tuple(map(exact, (*GRADIENT, *MODERN)))
 RECONSTRUCTION: tuple[type[Attack], ...] = (LatentDescent,)
 WHITE_BOX: tuple[type[Attack], ...] = (L0CuttingPlanes, L2CuttingPlanes, LinfCuttingPlanes)
@@ -51,6 +54,6 @@ WHITE_BOX: tuple[type[Attack], ...] = (L0CuttingPlanes, L2CuttingPlanes, LinfCut
 
 @hookimpl
 def register_attacks(register: Callable[[type[Attack]], None]) -> None:
-    ready = (*DECISION, *SCORE, *TRANSFER, *GRADIENT, *MODERN, *EXACT, *RECONSTRUCTION, *WHITE_BOX)
+    ready = (*DECISION, *SCORE, *TRANSFER, *GRADIENT, *MODERN, *NETWORKS, *EXACT, *RECONSTRUCTION, *WHITE_BOX)
     for cls in (*ready, *map(estimated, GRADIENT)):
         register(cls)

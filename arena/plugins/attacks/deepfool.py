@@ -10,7 +10,7 @@ from arena.geometry.distances import per_row
 from arena.interface import settings
 from arena.interface.contracts import Attack
 from arena.target.target import Target
-from arena.toolbox.directions import slope, steepest
+from arena.toolbox.directions import boundaries, runners_up, slope, steepest
 from arena.toolbox.search import walk_back
 
 LEAST_STEP = 0.01  # so that it does not stall where the gap is small but scores change in jumps: binarised input
@@ -33,9 +33,7 @@ class DeepFool(Attack):
         )
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        scores = target.scores(x)
-        ranked = scores.scatter(1, y[:, None], -torch.inf).argsort(1, descending=True)
-        others = ranked[:, : min(self.settings.candidates, scores.shape[1]) - 1]
+        others = runners_up(target.scores(x), y, self.settings.candidates - 1)
         index, image, total = torch.arange(len(x), device=x.device), x, torch.zeros_like(x)
         for _ in range(self.settings.steps):
             step, moves = self._step(target, image, y[index], others[index], index)
@@ -51,13 +49,10 @@ class DeepFool(Attack):
 
     def _step(self, target: Target, image: Tensor, y: Tensor, others: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """The smallest step [n, ...] onto a linearised boundary with `others` [n, k], and whether [n] there is one."""
-        image = image.detach().requires_grad_()
-        scores = target.scores(image, index)
-        gaps = scores.gather(1, y[:, None]) - scores.gather(1, others)
-        gradients = [torch.autograd.grad(-gap.sum(), image, retain_graph=True)[0] for gap in gaps.unbind(1)]
-        normals = movable(image.detach()[:, None], torch.stack(gradients, 1))
+        gaps, normals = boundaries(target, image, y, others, index)
+        normals = movable(image[:, None], normals)
         slopes = slope(self.norm, normals.flatten(0, 1)).view_as(gaps)
-        lengths = torch.where(slopes > 0, gaps.detach() / slopes, torch.inf)
+        lengths = torch.where(slopes > 0, gaps / slopes, torch.inf)
         nearest = lengths.argmin(1)
         rows = torch.arange(len(index), device=index.device)
         length, normal = lengths[rows, nearest], normals[rows, nearest]

@@ -31,6 +31,8 @@ GRADIENT = {
 FOLLOW = {"steps": 20}
 FEW_ROUNDS = {"classes": 1, "rounds": 1}
 FEW_SEARCHES = {"searches": 3, "steps": 25}
+FAB = {"steps": 20, "candidates": 3}
+FAB_T = {"steps": 15, "candidates": 3}
 APGD_SETTINGS = {"steps": 10, "epsilons": 5, "bisections": 6}
 MODERN = {
     "ddn": ({"steps": 30}, 1.01, 1.4),
@@ -51,6 +53,15 @@ MODERN = {
     "apgd-ce-l2": (APGD_SETTINGS, 1.15, 1.4),
     "apgd-dlr-l2": (APGD_SETTINGS, 1.1, 1.4),
 }
+# Not played over exact gradients: cutting planes keep all the half-spaces of which FAB follows the latest.
+NETWORKS = {
+    "fab-l1": (FAB, 1.01, 4),
+    "fab-l2": (FAB, 1.01, 1.4),
+    "fab-linf": (FAB, 1.01, 1.1),
+    "fab-t-l1": (FAB_T, 1.01, 4),
+    "fab-t-l2": (FAB_T, 1.01, 1.4),
+    "fab-t-linf": (FAB_T, 1.01, 1.1),
+}
 # Settings that make the attack cheap, and how many times the minimal distance its median may be: on linear scores, and
 # on linear scores of binarised pixels (there the optimum in L2 is itself a bound, up to one flip too low).
 ATTACKS = {
@@ -69,6 +80,7 @@ ATTACKS = {
     "transfer-linf": ({}, 1.15, 1.15),
     **GRADIENT,
     **MODERN,
+    **NETWORKS,
     **{f"{name}-exact": entry for name, entry in (GRADIENT | MODERN).items()},
     "fgm-ge": ({}, 1.01, 1.6),
     "fgsm-ge": ({}, 1.01, 1.05),
@@ -203,7 +215,7 @@ class Scaled(LinearDefense):
         return self.factor * super().scores(x)
 
 
-@pytest.mark.parametrize("name", [cls.name for cls in (*attacks.GRADIENT, *attacks.MODERN)])
+@pytest.mark.parametrize("name", [cls.name for cls in (*attacks.GRADIENT, *attacks.MODERN, *attacks.NETWORKS)])
 def test_the_scale_of_the_logits_changes_no_distance(name):
     defense = Scaled(classes=10)
     x, y = defense.sample_images(4)
@@ -284,7 +296,14 @@ def test_blocks_turn_pixels_that_only_turn_together():
     assert [record.distance for record in pairs] == pytest.approx([0.1, 0.1], rel=1e-3)
 
 
-def test_restarts_find_what_one_start_misses():
+@pytest.mark.parametrize(
+    ("name", "settings", "restarts"),
+    [
+        ("apgd-dlr-linf", {"max_epsilon": 0.4, "epsilons": 1, "bisections": 0, "steps": 1}, 100),
+        ("fab-l2", {"steps": 1}, 150),
+    ],
+)
+def test_restarts_find_what_one_start_misses(name, settings, restarts):
     class Pocket(LinearDefense):
         """Flat, but where the first four pixels are bright together: one noise of sixteen starts there."""
 
@@ -293,10 +312,9 @@ def test_restarts_find_what_one_start_misses():
             return torch.stack([bright * 0 + 0.5, 5 * (bright - 0.6).relu()], 1)
 
     x, y = torch.full((12, 1, 28, 28), 0.5), torch.zeros(12, dtype=torch.int64)
-    one_radius = {"max_epsilon": 0.4, "epsilons": 1, "bisections": 0, "steps": 1}
     once, often = (
-        [record.status for record in arena.play(Pocket(classes=2), load("apgd-dlr-linf", **settings), x, y)]
-        for settings in (one_radius, one_radius | {"restarts": 100})
+        [record.status for record in arena.play(Pocket(classes=2), load(name, **settings, restarts=times), x, y)]
+        for times in (1, restarts)
     )
     assert "not_found" in once
     assert set(often) == {"found"}
