@@ -8,13 +8,13 @@ import platform
 import sqlite3
 from collections.abc import Iterator
 from importlib import metadata
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
 
 from arena.data import DEFAULT
 from arena.errors import UserError
-from arena.interface.registry import registry
+from arena.interface.registry import Kind, registry
 from arena.models.weights import ZOO
 from arena.store.engine import LEAST_SQLITE
 
@@ -97,6 +97,7 @@ def _weights() -> Iterator[Diagnosis]:
 
 def _plugins() -> Iterator[Diagnosis]:
     found = registry()
-    yield Diagnosis("plugins", f"{len(found.names('defense'))} defenses, {len(found.names('attack'))} attacks")
+    counts = [f"{len(found.names(kind))} {kind}s" for kind in get_args(Kind) if kind != "dataset"]
+    yield Diagnosis("plugins", ", ".join(counts))
     for problem in found.problems:
         yield Diagnosis("plugins", f"{problem.package}: {problem.reason}", False)

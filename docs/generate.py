@@ -20,7 +20,7 @@ from sqlalchemy import create_mock_engine
 from sqlalchemy.schema import CreateTable
 
 from arena.cli import cli
-from arena.cli.plugins import settings_rows
+from arena.cli.plugins import plugin_facts, settings_rows
 from arena.data.builtin import DATASETS
 from arena.interface.registry import Plugin, registry
 from arena.store.schema import metadata
@@ -47,7 +47,7 @@ def _commands(path: tuple[str, ...], command: click.Command) -> Iterator[tuple[t
 
 
 def plugins_page() -> str:
-    """The built-in defenses and attacks, by the module that holds them, and the built-in data sets."""
+    """The built-in defenses, attacks and lower bounds, by the module that holds them, and the built-in data sets."""
     modules: dict[ModuleType, list[Plugin]] = {}
     for plugin in registry().plugins.values():
         if plugin.package == "arena-robustness" and plugin.kind != "dataset":
@@ -57,9 +57,9 @@ def plugins_page() -> str:
         "",
         "Generated from the built-in plugins by `docs/generate.py`; `arena plugins show NAME` says",
     ]
-    lines += ["the same of every plugin that is installed. Settings go under `[defense.NAME]` or `[attack.NAME]` of"]
-    lines += ["`arena.toml`; distances are those of images in [0, 1]."]
-    for kind in ("defense", "attack"):
+    lines += ["the same of every plugin that is installed. Settings go under `[defense.NAME]`, `[attack.NAME]` or"]
+    lines += ["`[bound.NAME]` of `arena.toml`; distances are those of images in [0, 1]."]
+    for kind in ("defense", "attack", "bound"):
         lines += ["", f"## {kind.title()}s"]
         for module, plugins in modules.items():
             if plugins[0].kind == kind:
@@ -83,13 +83,9 @@ def _family(module: ModuleType, plugins: list[Plugin]) -> list[str]:
     all have them."""
     title = module.__name__.removeprefix("arena.plugins.").split(".")[1].replace("_", " ")
     lines = ["", f"### {title}", "", _paragraph(module.__doc__), ""]
-    columns = ("norm", "access") if plugins[0].kind == "attack" else ("gradient",)
     lines += _table(
-        (plugins[0].kind, *columns, "what it is"),
-        [
-            (f"`{p.name}`", *(getattr(p.cls, key) for key in columns), _paragraph(vars(p.cls).get("__doc__")))
-            for p in plugins
-        ],
+        (plugins[0].kind, *plugin_facts(plugins[0]), "what it is"),
+        [(f"`{p.name}`", *plugin_facts(p).values(), _paragraph(vars(p.cls).get("__doc__"))) for p in plugins],
     )
     owners: dict[tuple[str, str, str, str], list[str]] = {}
     for plugin in plugins:

@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, make_url
 
 from arena.geometry.norms import NORMS
 from arena.interface.results import DatasetIdentity, Identity, Record, Status
+from arena.store import bounds
 
 MNIST = {"dataset": "mnist", "split": "test", "data_hash": "5eed", "chunk": 10}
 
@@ -23,6 +24,15 @@ def defense(name="cnn", weights="a"):
 
 def attack(name="boundary", norm="l2", steps=1):
     return Identity(name, f"{name} {steps}", "arena-robustness", "0.1.0", {"steps": steps}, norm, "decision")
+
+
+def bound(name="joint", version="a"):
+    return Identity(name, f"{name} {version}", "arena-robustness", "0.1.0")
+
+
+def store_bounds(store, values, of=defense(), by=bound(), kind="estimate", norm="l2", seed=0, data_hash="5eed"):  # noqa: B008 (frozen)
+    """Lower bounds, by sample, which count from now on."""
+    bounds.commit(store, bounds.Series(of, by, kind, data_hash, norm, seed), values, current=True)
 
 
 def image(seed=0):

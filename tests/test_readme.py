@@ -8,11 +8,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from stores import dataset
+from stores import dataset, store_bounds
 
 import arena
 from arena.data import data_hash
-from arena.store import bounds as bound_rows
 from arena.store.store import open_store
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -36,8 +35,7 @@ def folder(tmp_path_factory, mnist):
                 match = store.register_match(tournament, *ids, attack.norm, None)
                 store.append(match, arena.play(defense, attack, x, y))
                 store.make_current(ids[0], tournament)
-            series = bound_rows.Series(ids[0], conditions["data_hash"], "l2", "joint", 0)
-            bound_rows.append(store, series, dict.fromkeys(range(4), 0.0))
+            store_bounds(store, dict.fromkeys(range(4), 0.0), of=defense.identity, data_hash=conditions["data_hash"])
     return folder
 
 

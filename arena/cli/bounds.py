@@ -16,25 +16,33 @@ from arena.geometry.norms import NORMS
 if TYPE_CHECKING:
     from arena.geometry.norms import Norm
     from arena.tournament.plan import Column
+    from arena.tournament.roster import Contestants
 
 
 @click.command()
 @click.argument("config", required=False, type=click.Path(path_type=Path))
 @click.option("--preset", metavar="NAME", help="A [preset.NAME] of the settings file: quick, paper.")
 @click.option("--defense", "defenses", multiple=True, metavar="NAME", help="Only this defense (repeatable).")
+@click.option("--bound", "chosen", multiple=True, metavar="NAME", help="Only this bound (repeatable).")
 @click.option("--norm", type=click.Choice(NORMS), help="One norm only.")
 @click.option("--samples", type=int, help="Bound the first so many samples.")
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Of the search, for ABS.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Of what is no certificate.")
 @options.db
 @options.executor
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def bounds(
-    config: Path | None, preset: str | None, defenses: tuple[str, ...], norm: Norm | None, seeds: int, **given: Any
+    config: Path | None,
+    preset: str | None,
+    defenses: tuple[str, ...],
+    chosen: tuple[str, ...],
+    norm: Norm | None,
+    seeds: int,
+    **given: Any,
 ) -> int:
-    """Compute lower bounds on every adversarial's distance, for scores that are minima over prototypes.
+    """Compute lower bounds on every adversarial's distance: by all bounds that speak of a defense, cheap or not.
 
-    Certificates for the nearest neighbour, estimates for ABS (docs/bounds.md). Only what the store does not have is
-    computed. Exit code 0: all computed; 1: some were not, they are listed; 2: bad usage or settings.
+    docs/bounds.md says what each is worth. Only what the store does not have is computed. Exit code 0: all computed; 1:
+    some were not, they are listed; 2: bad usage or settings.
     """
     from rich.console import Console
 
@@ -45,25 +53,35 @@ def bounds(
     from arena.tournament.plan import bounds_of, plan_bounds
     from arena.tournament.roster import Failed, gather
 
-    chosen = {"defenses": defenses or None, "samples": given["samples"]}
-    settings = load_config(config, preset, tournament=chosen, run=options.how_to_run(given, "db"))
+    asked = {"defenses": defenses or None, "samples": given["samples"], "bounds": chosen or "all"}
+    settings = load_config(config, preset, tournament=asked, run=options.how_to_run(given, "db"))
     console = Console(stderr=True, quiet=given["quiet"])
     with open_executor(settings) as executor:
         with console.status("loading the defenses"):
             contestants = gather(executor, "bound")
-        roster = contestants.roster
-        if not roster.with_prototypes:
-            names = ", ".join(roster.defenses)
-            raise UserError(f"no bound for {names}: a bound needs a score that is a minimum over prototypes")
+        refused = _refused(contestants)
+        if refused and len(refused) == len(contestants.defenses):
+            raise UserError("; ".join(f"no bound for {name}: {reason}" for name, reason in refused.items()))
         with closing(open_store(settings.run.db)) as store:
             plan, columns = plan_bounds(settings, store, contestants, norm, seeds)
             say_plan(plan, "bounds", store.name, console)
             failures = contestants.failures + follow(plan, executor, console)
-            _show([(column, bounds_of(store, column, roster.data_hash)) for column in columns])
+            _show([(column, bounds_of(store, column, contestants.roster.data_hash)) for column in columns])
     if settings.tournament.defenses != "all":
-        unbounded = sorted(set(roster.defenses) - roster.with_prototypes)
-        failures += [Failed(name, "no bound: its score is no minimum over prototypes") for name in unbounded]
+        failures += [Failed(name, f"no bound: {reason}") for name, reason in refused.items()]
     return finish(failures)
+
+
+def _refused(contestants: Contestants) -> dict[str, str]:
+    """The defenses of which no bound speaks, and why each does not."""
+    refused = {}
+    for name, answers in contestants.applicable.items():
+        if answers and all(answer.kind is None for answer in answers):
+            by_reason: dict[str | None, list[str]] = {}
+            for answer in answers:
+                by_reason.setdefault(answer.refusal, []).append(answer.bound)
+            refused[name] = ", ".join(f"{reason} ({', '.join(bounds)})" for reason, bounds in by_reason.items())
+    return refused
 
 
 def _show(columns: list[tuple[Column, list[list[float]]]]) -> None:
@@ -81,12 +99,13 @@ def _show(columns: list[tuple[Column, list[list[float]]]]) -> None:
         return f"{mean(of_seeds):.4g}{spread}"
 
     console = screen()
-    table = empty_table("bound", ["norm", "samples", "seeds", "mean", "median"])
+    table = empty_table("bound", ["kind", "norm", "samples", "seeds", "mean", "median"])
     for name, members in groupby(columns, key=lambda column: column[0].defense.name):
         table.add_section()
         table.add_row(Text(name, style="bold"))
         for column, of_seeds in members:
             if values := [of_seed for of_seed in of_seeds if of_seed]:
-                shape = [NORM_NAMES[column.norm], str(min(map(len, values))), str(len(values))]
-                table.add_row(f" {column.kind}", *shape, summary(mean, values), summary(median, values))
+                shape = [column.kind, NORM_NAMES[column.norm], str(min(map(len, values))), str(len(values))]
+                row = [*shape, summary(mean, values), summary(median, values)]
+                table.add_row(Text(f" {column.bound.name}"), *row)
     print(printed(table, console))

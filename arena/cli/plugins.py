@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
+    from arena.interface.registry import Plugin
+
+_COLUMNS = {"defense": ["gradient"], "attack": ["norm", "access"], "bound": ["norms", "worth", "cheap"]}
+
 
 @click.group(invoke_without_command=True)
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.pass_context
 def plugins(context: click.Context, form: str) -> None:
-    """List the installed defenses and attacks, and the packages that could not be loaded."""
+    """List the installed defenses, attacks and lower bounds, and the packages that could not be loaded."""
     if context.invoked_subcommand is None:
         _list(form)
 
@@ -28,7 +32,7 @@ def plugins(context: click.Context, form: str) -> None:
 @plugins.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """Say what the attack or defense NAME is, and which settings it takes."""
+    """Say what the attack, defense or bound NAME is, and which settings it takes."""
     from arena.interface.registry import find_any
 
     for plugin in find_any(name):
@@ -63,22 +67,23 @@ def _list(form: str) -> None:
     from arena.interface.registry import registry
 
     found = registry()
-    usable = [plugin for plugin in found.plugins.values() if plugin.name in found.names(plugin.kind)]
+    usable = [one for one in found.plugins.values() if one.kind in _COLUMNS and one.name in found.names(one.kind)]
     rows: list[dict[str, Any]] = [
         {
             "kind": plugin.kind,
             "name": plugin.name,
-            "norm": plugin.cls.norm if plugin.kind == "attack" else None,
-            "access": plugin.cls.access if plugin.kind == "attack" else f"gradient: {plugin.cls.gradient}",
+            "norm": None,
+            "access": None,
+            **plugin_facts(plugin),
             "package": plugin.package,
             "version": plugin.version,
         }
-        for plugin in sorted(usable, key=lambda plugin: (plugin.kind != "defense", plugin.name))
+        for plugin in sorted(usable, key=lambda plugin: (list(_COLUMNS).index(plugin.kind), plugin.name))
     ]
     if form == "json":
         print(json.dumps({"plugins": rows, "problems": [asdict(problem) for problem in found.problems]}, indent=2))
         return
-    for kind, columns in (("defense", ["access"]), ("attack", ["norm", "access"])):
+    for kind, columns in _COLUMNS.items():
         own = [row for row in rows if row["kind"] == kind]
         table = [[row["name"], *(row[key] for key in columns), f"{row['package']} {row['version']}"] for row in own]
         print("\n".join(_aligned([[kind, *columns, "package"], *table])), end="\n\n")
@@ -86,10 +91,20 @@ def _list(form: str) -> None:
         print(f"{click.style('problem', fg='red')}  {problem.package}: {problem.reason}")
 
 
-def _described(plugin: Any) -> str:
+def plugin_facts(plugin: Plugin) -> dict[str, str]:
+    """What a plugin declares, by the columns of `_COLUMNS`."""
+    cls = plugin.cls
+    if plugin.kind == "bound":
+        return {"norms": ", ".join(cls.norms), "worth": cls.kind, "cheap": "yes" if cls.cheap else "no"}
+    if plugin.kind == "attack":
+        return {"norm": cls.norm, "access": cls.access}
+    return {"gradient": cls.gradient}
+
+
+def _described(plugin: Plugin) -> str:
     """Everything about one plugin, as text of several lines."""
     cls, model = plugin.cls, plugin.cls.Settings
-    what = f"norm {cls.norm}, access {cls.access}" if plugin.kind == "attack" else f"gradient {cls.gradient}"
+    what = ", ".join(f"{key} {fact}" for key, fact in plugin_facts(plugin).items())
     lines = [f"{plugin.kind} {plugin.name}, of {plugin.package} {plugin.version}: {what}", ""]
     if plugin.module.__doc__:  # where the source is cited
         lines += [inspect.cleandoc(plugin.module.__doc__).partition("\n")[0], ""]

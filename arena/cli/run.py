@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     help="Only this defense (repeatable): a name, or a model: mine.py:build, package.module:name, FILE.onnx or .pt2.",
 )
 @click.option("--attack", "attacks", multiple=True, metavar="NAME", help="Only this attack (repeatable).")
+@click.option(
+    "--bound", "bounds", multiple=True, metavar="NAME", help="Only this lower bound (repeatable); default: cheap ones."
+)
 @options.db
 @options.executor
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]))
@@ -48,7 +51,7 @@ def run(
     verbose: bool,
     **given: Any,
 ) -> int:
-    """Play what is missing in the store, then show the leaderboard.
+    """Play what is missing in the store, and compute its lower bounds; then show the leaderboard.
 
     Exit code 0: all played; 1: some jobs failed, they are listed; 2: bad usage or settings.
     """
@@ -61,13 +64,13 @@ def run(
     from arena.tournament.config import default_file, load_config
     from arena.tournament.executors.opening import open_executor
     from arena.tournament.given import dataset_given, defenses_given
-    from arena.tournament.plan import plan_matches
+    from arena.tournament.plan import plan_bounds, plan_matches
     from arena.tournament.roster import gather
 
     defenses, models = defenses_given(given["defenses"])
     dataset, described = dataset_given(given["dataset"])
     chosen: dict[str, Any] = {"samples": samples, "seed": seed, "dataset": dataset}
-    chosen |= {"defenses": defenses or None, "attacks": given["attacks"] or None}
+    chosen |= {"defenses": defenses or None, "attacks": given["attacks"] or None, "bounds": given["bounds"] or None}
     how = options.how_to_run(given, "db", "device", "workers")
     file = config or default_file()
     settings = load_config(file, preset, tournament=chosen, run=how, defense=models, dataset=described)
@@ -87,6 +90,10 @@ def run(
             plan = plan_matches(settings, store, contestants)
             say_plan(plan, "samples", store.name, console)
             failures = contestants.failures + follow(plan, executor, console)
+            lower, _ = plan_bounds(settings, store, contestants)
+            if lower.total:
+                say_plan(lower, "bounds", store.name, console)
+                failures += follow(lower, executor, console)
             board = store.leaderboard()
             failures += _unstable(board, contestants.defenses)
             if not quiet:

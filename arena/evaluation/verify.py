@@ -23,7 +23,7 @@ TOLERANCE = 1e-9  # of a distance computed in float64 from float32 images
 BOUND_TOLERANCE = 1e-4  # relative, of a lower bound: the scores that decide are float32
 PROCESSOR = 5e-7  # relative: how far rows of processors with other instruction sets (AVX2, AVX-512) lie apart
 
-Bounds = Mapping[tuple[int, Norm, str], float]  # by sample, norm and kind
+Bounds = Mapping[tuple[int, Norm, str, str], float]  # by sample, norm, name and kind
 
 
 def verify(defense: Defense | None, match: StoredMatch, rows: Sequence[Evidence], bounds: Bounds) -> Verification:
@@ -145,10 +145,10 @@ def _is_pruned(record: Record) -> bool:
 
 
 def _below(record: Record, measured: Mapping[Norm, float], bounds: Bounds) -> Iterator[str]:
-    """Every kind of bound that a row is below."""
-    for (sample, norm, kind), bound in bounds.items():
+    """Every bound that a row is below."""
+    for (sample, norm, name, kind), bound in bounds.items():
         if sample == record.sample and measured.get(norm, math.inf) < bound * (1 - BOUND_TOLERANCE):
-            yield f"its {norm} distance is {measured[norm]:g}, below the lower bound {bound:g} ({kind})"
+            yield f"its {norm} distance is {measured[norm]:g}, below the lower bound {bound:g} ({name}, {kind})"
 
 
 def _refuted(defense: Defense, match: StoredMatch, records: Sequence[Record], x: Tensor, y: Tensor) -> Iterator[str]:

@@ -19,7 +19,7 @@ from arena.geometry.norms import Norm
 from arena.interface.calibration import Calibration, confidence
 from arena.interface.devices import resolve_device
 from arena.interface.fingerprint import fingerprint
-from arena.interface.results import Identity
+from arena.interface.results import BoundKind, Identity
 from arena.interface.settings import Settings, parse_settings
 from arena.interface.source import distribution_of
 from arena.interface.state import attributes
@@ -31,7 +31,6 @@ hookimpl = pluggy.HookimplMarker("arena")
 
 AccessLevel = Literal["decision", "score", "gradient", "reconstruction", "white-box"]
 Gradient = Literal["none", "autograd", "straight-through", "exact"]
-BoundKind = Literal["certificate", "estimate", "statistical"]
 
 ACCESS_LEVELS: tuple[AccessLevel, ...] = get_args(AccessLevel)  # each level includes the ones before it
 
@@ -246,10 +245,10 @@ class Bound(_Plugin):
     @abstractmethod
     def run(self, defense: Defense, x: Tensor, y: Tensor, norm: Norm, rng: torch.Generator) -> Tensor:
         """Lower bounds [B], float64, of the distances from the images x to the nearest image in the box [0, 1] that
-        `defense` takes for another class than y: at least 0, 0 where x itself is misclassified, infinity where no
-        image of the box is. L0 counts whole pixels. The defense is one that `refusal` does not refuse.
+        `defense` takes for another class than y: at least 0, infinity where no image of the box is. L0 counts whole
+        pixels. The defense is one that `refusal` does not refuse.
 
-        x: float32 [B, C, H, W] in [0, 1] on `defense.device`; y: labels, int64 [B]; norm: one of `norms`. Neither may
-        be modified, and no row depends on another. rng: the only source of randomness, a CPU generator;
-        `rng.initial_seed()` is 0, 1, ... for `arena bounds --seeds`, the same for every chunk of samples.
+        x: float32 [B, C, H, W] in [0, 1] on `defense.device`, all classified correctly; y: their labels, int64 [B];
+        neither may be modified. norm: one of `norms`. No row depends on another. rng: the only source of randomness, a
+        CPU generator, seeded anew with 0, 1, ... (`arena bounds --seeds`) for every chunk of samples.
         """

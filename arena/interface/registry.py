@@ -19,8 +19,9 @@ import pluggy
 from arena.errors import UserError, visible
 from arena.geometry.norms import NORMS
 from arena.interface import hookspecs
-from arena.interface.contracts import ACCESS_LEVELS, Attack, Bound, BoundKind, Defense, ExactGradient, Gradient
+from arena.interface.contracts import ACCESS_LEVELS, Attack, Bound, Defense, ExactGradient, Gradient
 from arena.interface.dataset import Dataset
+from arena.interface.results import BOUND_KINDS
 from arena.interface.settings import RESERVED, did_you_mean
 
 Kind = Literal["defense", "attack", "bound", "dataset"]
@@ -30,7 +31,7 @@ _BASES: dict[Kind, Any] = {"defense": Defense, "attack": Attack, "bound": Bound}
 _DECLARED: dict[Kind, dict[str, tuple[str, ...]]] = {
     "defense": {"gradient": get_args(Gradient)},
     "attack": {"norm": NORMS, "access": ACCESS_LEVELS},
-    "bound": {"kind": get_args(BoundKind)},
+    "bound": {"kind": BOUND_KINDS},
 }
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from arena.geometry.norms import Norm
+
+BoundKind = Literal["certificate", "estimate", "statistical"]
+BOUND_KINDS: tuple[BoundKind, ...] = get_args(BoundKind)
 
 
 class Status(StrEnum):

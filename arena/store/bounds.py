@@ -1,36 +1,39 @@
-"""The table `bound`: lower bounds of adversarial distances, for each defense, sample, norm, kind and seed."""
+"""The tables `bound` and `bound_value`: lower bounds on adversarial distances, and who derived them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Column, Connection, and_, func, insert, select
+from sqlalchemy import Connection, and_, insert, select
 
 from arena.geometry.norms import Norm
-from arena.store.schema import bound, defense
+from arena.interface.results import BoundKind, Identity
+from arena.store import identities
+from arena.store.schema import bound, bound_value, defense
 from arena.store.store import Store
-from arena.store.views import current_match, lower_bound
+from arena.store.views import current_bound, current_match, lower_bound
 
 
 @dataclass(frozen=True)
 class Series:
-    """The bounds of one defense that are computed alike."""
+    """The values of one bound for one defense that are computed alike; `kind` is what they are worth."""
 
-    defense_id: int
+    defense: Identity
+    bound: Identity
+    kind: BoundKind
     data_hash: str
     norm: Norm
-    kind: str
-    seed: int
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class LowerBound:
-    """A lower bound on the distances of one sample; `kind` says how it was derived."""
+    """A lower bound on the distances of one sample; `bound` says whose, `kind` what it is worth."""
 
     value: float
+    bound: str
     kind: str
 
 
@@ -38,59 +41,80 @@ LowerBounds = dict[tuple[str, Norm], dict[int, LowerBound]]  # of each sample, b
 
 
 def read(store: Store, series: Series) -> dict[int, float]:
-    """The bounds of a series, by sample."""
+    """The values of a series, by sample."""
     with store.reading() as connection:
-        return _known(connection, series)
+        defense_id = identities.find(connection, defense, identities.plugin_key(series.defense))
+        bound_id = identities.find(connection, bound, identities.plugin_key(series.bound))
+        if defense_id is None or bound_id is None:
+            return {}
+        return _known(connection, _key(series, defense_id, bound_id))
 
 
-def append(store: Store, series: Series, values: Mapping[int, float]) -> None:
-    """Store the bounds of some samples, all or none; of those that another program stored meanwhile, its own stay."""
+def commit(store: Store, series: Series, values: Mapping[int, float], current: bool = False) -> None:
+    """Register what is new and store the values of some samples, all or none; of those that another program stored
+    meanwhile, its own stay.
+
+    current: defense and bound become those of their names that count, in the same transaction.
+    """
     with store.writing() as connection:
-        known = _known(connection, series)
-        new = {sample: value for sample, value in values.items() if sample not in known}
+        defense_id = identities.register_defense(connection, series.defense)
+        bound_id = identities.register_bound(connection, series.bound)
+        key = _key(series, defense_id, bound_id)
+        known = _known(connection, key)
+        new = [key | {"kind": series.kind, "sample": s, "value": v} for s, v in values.items() if s not in known]
         if new:
-            columns = {column.name: value for column, value in _columns(series).items()}
-            connection.execute(insert(bound), [columns | {"sample": s, "value": value} for s, value in new.items()])
+            connection.execute(insert(bound_value), new)
+        if current:
+            identities.make_current(connection, defense_id, bound_id=bound_id)
 
 
-def _known(connection: Connection, series: Series) -> dict[int, float]:
-    same = and_(*(column == value for column, value in _columns(series).items()))
-    rows = connection.execute(select(bound.c.sample, bound.c.value).where(same))
+def make_current(store: Store, identity: Identity) -> None:
+    """What this bound has computed counts from now on, if there is anything."""
+    with store.reading() as connection:
+        bound_id = identities.find(connection, bound, identities.plugin_key(identity))
+    if bound_id is not None:
+        with store.writing() as connection:
+            identities.make_current(connection, None, bound_id=bound_id)
+
+
+def _known(connection: Connection, key: identities.Key) -> dict[int, float]:
+    same = and_(*(bound_value.c[name] == value for name, value in key.items()))
+    rows = connection.execute(select(bound_value.c.sample, bound_value.c.value).where(same))
     return {row.sample: row.value for row in rows}
 
 
-def _columns(series: Series) -> dict[Column[Any], Any]:
+def _key(series: Series, defense_id: int, bound_id: int) -> identities.Key:
     """The columns that say which series a row belongs to."""
-    return {
-        bound.c.defense_id: series.defense_id,
-        bound.c.data_hash: series.data_hash,
-        bound.c.norm: series.norm,
-        bound.c.kind: series.kind,
-        bound.c.seed: series.seed,
-    }
+    of = {"data_hash": series.data_hash, "norm": series.norm, "seed": series.seed}
+    return {"defense_id": defense_id, "bound_id": bound_id} | of
 
 
-def by_kind(connection: Connection, fingerprint: str, data_hash: str) -> dict[tuple[int, Norm, str], float]:
-    """By sample, norm and kind the bound, the least over seeds, of the defense with this fingerprint."""
-    key = (bound.c.sample, bound.c.norm, bound.c.kind)
+def by_name(connection: Connection, fingerprint: str, data_hash: str) -> dict[tuple[int, Norm, str, str], float]:
+    """By sample, norm, name and kind the bounds that count of the defense with this fingerprint, without statistical
+    ones, which may fail."""
+    key = (current_bound.c.sample, current_bound.c.norm, current_bound.c.bound, current_bound.c.kind)
     query = (
-        select(*key, func.min(bound.c.value))
-        .join_from(bound, defense)
-        .where(defense.c.fingerprint == fingerprint, bound.c.data_hash == data_hash)
-        .group_by(*key)
+        select(*key, current_bound.c.value)
+        .join_from(current_bound, defense, defense.c.id == current_bound.c.defense_id)
+        .where(
+            defense.c.fingerprint == fingerprint,
+            current_bound.c.data_hash == data_hash,
+            current_bound.c.kind != "statistical",
+        )
     )
-    return {(sample, norm, kind): value for sample, norm, kind, value in connection.execute(query)}
+    return {(sample, norm, name, kind): value for sample, norm, name, kind, value in connection.execute(query)}
 
 
 def of_current_defenses(connection: Connection, data_hash: str) -> LowerBounds:
-    """The bounds that count (the view `lower_bound` says which) of the current defenses."""
+    """The best bound of each sample (the view `lower_bound` says which) of the current defenses."""
     defenses = select(current_match.c.defense_id, current_match.c.defense).distinct().subquery()
+    best = lower_bound.c
     query = (
-        select(defenses.c.defense, lower_bound.c.norm, lower_bound.c.sample, lower_bound.c.value, lower_bound.c.kind)
-        .join_from(lower_bound, defenses, lower_bound.c.defense_id == defenses.c.defense_id)
-        .where(lower_bound.c.data_hash == data_hash)
+        select(defenses.c.defense, best.norm, best.sample, best.value, best.bound, best.kind)
+        .join_from(lower_bound, defenses, best.defense_id == defenses.c.defense_id)
+        .where(best.data_hash == data_hash)
     )
     bounds: LowerBounds = defaultdict(dict)
-    for name, norm, sample, value, kind in connection.execute(query):
-        bounds[name, norm][sample] = LowerBound(value, kind)
+    for name, norm, sample, *of_sample in connection.execute(query):
+        bounds[name, norm][sample] = LowerBound(*of_sample)
     return bounds

@@ -61,6 +61,11 @@ def register_attack(connection: Connection, identity: Identity) -> int:
     return _register(connection, schema.attack, plugin_key(identity), values)
 
 
+def register_bound(connection: Connection, identity: Identity) -> int:
+    """The lower bound of this fingerprint, found or new."""
+    return _register(connection, schema.bound, plugin_key(identity), _plugin_values(identity) | {"last_used": 0})
+
+
 def register_match(
     connection: Connection, tournament_id: int, defense_id: int, attack_id: int, norm: Norm, budget: int | None
 ) -> int:
@@ -71,10 +76,14 @@ def register_match(
     return _register(connection, schema.match, key, {"norm": norm, "status": "playing"})
 
 
-def make_current(connection: Connection, defense_id: int, tournament_id: int | None) -> None:
-    """Leaderboards count this defense of its name from now on, and the data of this tournament."""
+def make_current(
+    connection: Connection, defense_id: int | None, tournament_id: int | None = None, bound_id: int | None = None
+) -> None:
+    """Leaderboards count this defense of its name from now on, the data of this tournament, and this bound of its
+    name."""
     lock(connection, "last_used")  # two that read the same maximum would both be the last
-    for table, identifier in ((schema.defense, defense_id), (schema.tournament, tournament_id)):
+    chosen = (schema.defense, defense_id), (schema.tournament, tournament_id), (schema.bound, bound_id)
+    for table, identifier in chosen:
         latest = select(func.max(table.c.last_used) + 1).scalar_subquery()
         connection.execute(update(table).where(table.c.id == identifier).values(last_used=latest))
 

@@ -29,7 +29,7 @@ _RULES = (
         "match {}, sample {}: that is no number of a sample",
         "SELECT r.match_id, r.sample FROM result r WHERE CAST(r.sample AS INTEGER) <> r.sample",
     ),
-    ("bound {}: its value is {}", "SELECT b.id, b.value FROM bound b WHERE NOT b.value >= 0"),
+    ("bound_value {}: its value is {}", "SELECT b.id, b.value FROM bound_value b WHERE NOT b.value >= 0"),
 )
 
 

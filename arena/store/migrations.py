@@ -8,9 +8,16 @@ from collections.abc import Callable
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    Column,
     Connection,
+    Double,
     Engine,
+    ForeignKey,
+    Integer,
+    MetaData,
     Table,
+    Text,
+    UniqueConstraint,
     cast,
     func,
     insert,
@@ -24,16 +31,45 @@ from sqlalchemy.schema import CreateTable
 
 from arena.errors import UserError
 from arena.store.engine import NOTHING_PLAYED, database_name, is_immutable, lock, reading, upgrading, use_wal
-from arena.store.schema import attack, bound, dataset, distal, match, metadata, result, schema_version, threshold
+from arena.store.schema import (
+    attack,
+    bound,
+    bound_value,
+    dataset,
+    defense,
+    distal,
+    match,
+    metadata,
+    result,
+    schema_version,
+    threshold,
+)
 from arena.store.views import VIEWS
+
+# The table of versions 2 to 7, where whoever derived a bound was a word in the column `kind`.
+_BOUND_BY_KIND = Table(
+    "bound",
+    MetaData(),
+    Column("id", Integer, primary_key=True),
+    Column("defense_id", ForeignKey(defense.c.id), nullable=False),
+    Column("data_hash", Text, nullable=False),
+    Column("sample", Integer, nullable=False),
+    Column("norm", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("value", Double, nullable=False),
+    Column("seed", BigInteger().with_variant(Integer, "sqlite"), nullable=False),
+    UniqueConstraint("defense_id", "data_hash", "sample", "norm", "kind", "seed"),
+    CheckConstraint("norm IN ('l0', 'l1', 'l2', 'linf')", name="norm_known"),
+)
 
 
 def _bounds_of_data_and_distals(connection: Connection) -> None:
     """Version 2. Nothing wrote bounds before, so their table is made anew rather than copied."""
     for column in ("fragile BOOLEAN", "progress TEXT"):
         connection.exec_driver_sql(f"ALTER TABLE result ADD COLUMN {column}")
-    bound.drop(connection)
-    metadata.create_all(connection, [bound, distal])
+    _BOUND_BY_KIND.drop(connection)
+    _BOUND_BY_KIND.create(connection)
+    distal.create(connection)
 
 
 def _bounds_anew(connection: Connection) -> None:
@@ -48,13 +84,13 @@ def _access(connection: Connection) -> None:
 
 def _unstable(connection: Connection) -> None:
     """Version 5: the status unstable, an index of failed rows, and integers of 64 bits on PostgreSQL too."""
-    for table in (match, result, bound, distal):
+    for table in (match, result, _BOUND_BY_KIND, distal):
         renew(connection, table)
 
 
 def _l1(connection: Connection) -> None:
     """Version 6: L1. Of older adversarials it stays unknown, for the clean images are not in the database."""
-    for table in (attack, match, result, bound):
+    for table in (attack, match, result, _BOUND_BY_KIND):
         renew(connection, table)
 
 
@@ -70,10 +106,27 @@ def _thresholds_of_data(connection: Connection) -> None:
     renew(connection, result)  # an index of the samples with masked gradients
 
 
+def _bounds_of_plugins(connection: Connection) -> None:
+    """Version 8: whoever derives a bound has an identity. That of older values is not known: they count until a bound
+    of the same name is computed, as estimates."""
+    connection.exec_driver_sql("ALTER TABLE bound RENAME TO bound_by_kind")
+    metadata.create_all(connection, [bound, bound_value])
+    connection.exec_driver_sql(
+        "INSERT INTO bound (name, fingerprint, package, version, settings, last_used)"
+        " SELECT DISTINCT kind, 'before version 8: ' || kind, 'arena-robustness', 'unknown', '{}', 1 FROM bound_by_kind"
+    )
+    connection.exec_driver_sql(
+        "INSERT INTO bound_value (defense_id, bound_id, data_hash, sample, norm, seed, kind, value)"
+        " SELECT old.defense_id, bound.id, old.data_hash, old.sample, old.norm, old.seed, 'estimate', old.value"
+        " FROM bound_by_kind AS old JOIN bound ON bound.name = old.kind"
+    )
+    connection.exec_driver_sql("DROP TABLE bound_by_kind")
+
+
 # MIGRATIONS[n - 1] takes the tables of version n to version n + 1. A step is never edited once released.
 MIGRATIONS: list[Callable[[Connection], None]] = [
     *(_bounds_of_data_and_distals, _bounds_anew, _access),
-    *(_unstable, _l1, _thresholds_of_data),
+    *(_unstable, _l1, _thresholds_of_data, _bounds_of_plugins),
 ]
 
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from arena.geometry.norms import NORMS, SPECS
-from arena.interface.results import Status
+from arena.interface.results import BOUND_KINDS, Status
 
 _ALWAYS_MEASURED = [spec.name for spec in SPECS.values() if spec.since == 1]
 
@@ -168,19 +168,34 @@ Index(
     *(result.c[name] for name in ("match_id", "sample", "distance", "status", *NORMS, "fragile")),
 )
 
+# Who derives lower bounds.
 bound = Table(
     "bound",
     metadata,
     Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False, unique=True),
+    Column("package", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("settings", Text, nullable=False),  # JSON
+    Column("last_used", Integer, nullable=False),  # as in defense
+)
+
+bound_value = Table(
+    "bound_value",
+    metadata,
+    Column("id", Integer, primary_key=True),
     Column("defense_id", ForeignKey("defense.id"), nullable=False),
+    Column("bound_id", ForeignKey("bound.id"), nullable=False),
     Column("data_hash", Text, nullable=False),  # as in tournament
     Column("sample", Integer, nullable=False),
     Column("norm", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("value", Double, nullable=False),
     Column("seed", _WHOLE, nullable=False),
-    UniqueConstraint("defense_id", "data_hash", "sample", "norm", "kind", "seed"),
+    Column("kind", Text, nullable=False),  # what the value is worth
+    Column("value", Double, nullable=False),
+    UniqueConstraint("defense_id", "bound_id", "data_hash", "sample", "norm", "seed"),
     _one_of("norm", NORMS),
+    _one_of("kind", BOUND_KINDS),
 )
 
 distal = Table(

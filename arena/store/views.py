@@ -41,17 +41,25 @@ VIEWS = {
             WHERE r.status <> '{Status.ERROR}'
         ) AS ranked
         WHERE place = 1""",
-    # The best kind of bound of each sample. Each search may miss the minimum, so of its seeds the least counts.
+    # The lower bounds that count, each as it was last computed. A search may miss the minimum: of its seeds the least
+    # counts.
+    "current_bound": """
+        SELECT v.defense_id, v.data_hash, v.sample, v.norm, b.name AS bound, v.kind, MIN(v.value) AS value
+        FROM bound_value v
+        JOIN bound b ON b.id = v.bound_id
+        WHERE b.last_used = (SELECT MAX(other.last_used) FROM bound other WHERE other.name = b.name) AND b.last_used > 0
+        GROUP BY v.defense_id, v.data_hash, v.sample, v.norm, b.name, v.kind""",
+    # The best of each sample. Statistical ones, which may fail, are never among them.
     "lower_bound": """
-        SELECT defense_id, data_hash, sample, norm, kind, value
+        SELECT defense_id, data_hash, sample, norm, bound, kind, value
         FROM (
-            SELECT defense_id, data_hash, sample, norm, kind, MIN(value) AS value,
+            SELECT b.*,
                 ROW_NUMBER() OVER (
-                    PARTITION BY defense_id, data_hash, sample, norm ORDER BY MIN(value) DESC, kind
+                    PARTITION BY defense_id, data_hash, sample, norm ORDER BY value DESC, bound
                 ) AS place
-            FROM bound
-            GROUP BY defense_id, data_hash, sample, norm, kind
-        ) AS of_kind
+            FROM current_bound b
+            WHERE kind <> 'statistical'
+        ) AS ranked
         WHERE place = 1""",
     # What `arena leaderboard` prints; leaderboard.py computes the same, faster. Rows are grouped by the first match of
     # their kind and keep their epsilon: grouping by names, or joining late, takes a million rows twice the time.
@@ -121,4 +129,6 @@ current_match = table(
     "current_match", *map(column, ("id", "tournament_id", "norm", "budget", "attack", "defense", "defense_id"))
 )
 
-lower_bound = table("lower_bound", *map(column, ("defense_id", "data_hash", "sample", "norm", "kind", "value")))
+_OF_BOUND = ("defense_id", "data_hash", "sample", "norm", "bound", "kind", "value")
+
+current_bound, lower_bound = (table(name, *map(column, _OF_BOUND)) for name in ("current_bound", "lower_bound"))

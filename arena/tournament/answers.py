@@ -12,8 +12,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import numpy as np
 
 from arena.geometry.norms import NORMS, Norm
-from arena.interface.results import DatasetIdentity, Distal, Identity, Record, Status, Verification
-from arena.tournament.jobs import BoundJob, DistalJob, IdentifyJob, MatchJob, VerifyJob
+from arena.interface.results import BoundKind, DatasetIdentity, Distal, Identity, Record, Status, Verification
+from arena.tournament.jobs import ApplicableJob, BoundJob, DistalJob, IdentifyJob, MatchJob, VerifyJob
 
 T = TypeVar("T")
 
@@ -28,14 +28,14 @@ class WrongAnswer(Exception):
 class Roster:
     """Who can take part in what is planned.
 
-    `defenses` and `attacks`: package by name, in order of play; `unfit`: defenses that the data set is not for;
-    `with_prototypes`: defenses that have bounds; `dataset` and the `labels` of its samples where they are needed.
+    `defenses`, `attacks` and `bounds`: package by name, in order of play; `unfit`: defenses that the data set is not
+    for; `dataset` and the `labels` of its samples where they are needed.
     """
 
     defenses: dict[str, str]
     attacks: dict[str, str]
+    bounds: dict[str, str]
     unfit: tuple[str, ...]
-    with_prototypes: frozenset[str]
     dataset: DatasetIdentity | None
     labels: tuple[int, ...]
     problems: tuple[str, ...]
@@ -56,10 +56,18 @@ class Identified:
     unfit: str | None = None
     warnings: tuple[str, ...] = ()
     attacks: tuple[str, ...] = ()
-    bounds: tuple[tuple[str, Norm], ...] = ()  # kinds and norms
-    finite: bool = False  # its bounds are certificates: no seed matters
+    norms: tuple[Norm, ...] = ()  # bounds: those that it speaks of
     gradient: str = ""  # distals: the one that is followed
     classes: int = 0  # distals
+
+
+@dataclass(frozen=True)
+class Applicable:
+    """What a bound is worth for a defense, or why it says nothing of it."""
+
+    bound: str
+    kind: BoundKind | None
+    refusal: str | None
 
 
 def plain(row: Any) -> dict[str, Any]:
@@ -100,6 +108,15 @@ def bounds(job: BoundJob, value: Any) -> dict[int, float]:
     return dict(zip(job.samples, values, strict=True))
 
 
+def applicable(job: ApplicableJob, value: Any) -> list[Applicable]:
+    """Which bounds speak of a defense: one row for each that was asked for, in order."""
+    rows = [_row(Applicable, one) for one in _list(value)]
+    one_of_two = all((row.kind is None) != (row.refusal is None) for row in rows)
+    if [row.bound for row in rows] != list(job.bounds) or not one_of_two:
+        raise WrongAnswer(f"it does not say of each of {', '.join(job.bounds)} whether it applies")
+    return rows
+
+
 def distal(job: DistalJob, value: Any) -> Distal:
     """The end of the ascent that was asked for."""
     row = _row(Distal, value)
@@ -127,7 +144,7 @@ def identified(job: IdentifyJob, value: Any) -> Identified:
     """Who the plugin is that was asked for."""
     found = _row(Identified, value)
     identity = found.identity
-    if identity.name != job.name or (identity.norm is None) != (job.kind == "defense"):
+    if identity.name != job.name or (identity.norm is None) != (job.kind != "attack"):
         raise WrongAnswer(f"it is about {identity.name}, norm {identity.norm}")
     return found
 

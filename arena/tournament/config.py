@@ -30,6 +30,7 @@ class TournamentSettings(Settings):
     samples: int = Field(100, gt=0, description="the first so many of the split")
     defenses: tuple[str, ...] | Literal["all"] = Field("all", description="names")
     attacks: tuple[str, ...] | Literal["all"] = Field("all", description="names")
+    bounds: tuple[str, ...] | Literal["cheap", "all"] = Field("cheap", description="names")
     seed: int = Field(0, ge=0, lt=2**63, description="of all that is random")
     chunk: int = Field(20, gt=0, description="samples played, and committed, at once")
     budget: int | None = Field(None, gt=0, lt=2**63, description="queries per sample, forward and gradient together")
@@ -138,6 +139,10 @@ class Config(Settings):
                 "timeout": own.timeout or common.timeout,
             }
         )
+
+    def for_bound(self, name: str) -> BoundSettings:
+        """The section of one bound, empty if there is none."""
+        return self.bound.get(name, BoundSettings())
 
     def for_match(self, defense: str, attack: str) -> AttackSettings:
         """The section of the attack, with no more samples than that of the defense asks for."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from arena.geometry.norms import Norm
-from arena.interface.results import Evidence, StoredMatch
+from arena.interface.results import BoundKind, Evidence, StoredMatch
 
 Purpose = Literal["match", "bound", "distal"]
 
@@ -63,7 +63,7 @@ class RosterJob(Job):
 class IdentifyJob(Job):
     """The identity of one plugin under the configured settings, and what planning must know of a defense."""
 
-    kind: Literal["defense", "attack"]
+    kind: Literal["defense", "attack", "bound"]
     name: str
     purpose: Purpose
     estimated: bool = False  # a distal's gradient
@@ -71,6 +71,18 @@ class IdentifyJob(Job):
     @property
     def label(self) -> str:
         return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True)
+class ApplicableJob(Job):
+    """Which of some bounds speak of a defense."""
+
+    defense: str
+    bounds: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        return f"{', '.join(self.bounds)} for {self.defense}"
 
 
 @dataclass(frozen=True)
@@ -100,11 +112,13 @@ class MatchJob(Job):
 
 @dataclass(frozen=True)
 class BoundJob(Job):
-    """Lower bounds of some samples."""
+    """The values of one lower bound for some samples; `kind` is what they are worth."""
 
     defense: str
     defense_fingerprint: str
-    kind: str
+    bound: str
+    bound_fingerprint: str
+    kind: BoundKind
     norm: Norm
     seed: int
     samples: tuple[int, ...]
@@ -115,7 +129,7 @@ class BoundJob(Job):
 
     @property
     def group(self) -> str:
-        return f"{self.kind} {self.norm} bound of {self.defense}, seed {self.seed}"
+        return f"{self.bound} {self.norm} bound of {self.defense}, seed {self.seed}"
 
     @property
     def size(self) -> int:
@@ -144,11 +158,12 @@ class DistalJob(Job):
 
 @dataclass(frozen=True)
 class VerifyJob(Job):
-    """Some stored rows of one match, to be checked again; bounds: on their distances, by sample, norm and kind."""
+    """Some stored rows of one match, to be checked again; bounds: on their distances, by sample, norm, name and
+    kind."""
 
     match: StoredMatch
     rows: tuple[Evidence, ...]
-    bounds: Mapping[tuple[int, Norm, str], float]
+    bounds: Mapping[tuple[int, Norm, str, str], float]
 
     @property
     def label(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from arena.geometry.norms import Norm
-from arena.interface.results import Identity
+from arena.interface.results import BoundKind, Identity
 from arena.store import bounds as bound_rows
 from arena.store import distals as distal_rows
 from arena.store.store import MatchKey, Store
@@ -48,7 +48,8 @@ class Column:
     """The bounds of one defense that a table shows together: one series a seed, of the first `samples` samples."""
 
     defense: Identity
-    kind: str
+    bound: Identity
+    kind: BoundKind
     norm: Norm
     seeds: int
     samples: int
@@ -79,21 +80,24 @@ def plan_matches(config: Config, store: Store, contestants: Contestants) -> Plan
 
 
 def plan_bounds(
-    config: Config, store: Store, contestants: Contestants, norm: Norm | None, seeds: int
+    config: Config, store: Store, contestants: Contestants, norm: Norm | None = None, seeds: int = 1
 ) -> tuple[Plan, list[Column]]:
-    """The bounds that the store lacks, and the columns that they complete. Of a finite set one seed says all."""
+    """The bounds that the store lacks, and the columns that they complete.
+
+    norm: that one only, by default all; where attacks are played too, those of the attacks. Of a certificate one seed
+    says all.
+    """
+    data_hash, columns = contestants.roster.data_hash, list(_columns(config, contestants, norm, seeds))
     jobs: list[BoundJob] = []
-    columns, settled, data_hash = [], 0, contestants.roster.data_hash
-    for name, one in contestants.defenses.items():
-        for kind, of in one.bounds:
-            if norm in (None, of):
-                column = Column(one.identity, kind, of, 1 if one.finite else seeds, config.samples_of(name))
-                lacking, present = _bound_jobs(store, column, config.tournament.timeout, data_hash)
-                columns.append(column)
-                jobs += lacking
-                settled += present
+    settled = 0
+    for column in columns:
+        timeout = config.for_bound(column.bound.name).timeout or config.tournament.timeout
+        lacking, present = _bound_jobs(store, column, timeout, data_hash)
+        jobs += lacking
+        settled += present
     jobs.sort(key=lambda job: job.samples[0] // BOUND_CHUNK)
-    return Plan.of(jobs, BoundSink(store, data_hash, identities(contestants.defenses)), settled), columns
+    sink = BoundSink(store, data_hash, identities(contestants.defenses), identities(contestants.bounds))
+    return Plan.of(jobs, sink, settled), columns
 
 
 def plan_distals(config: Config, store: Store, contestants: Contestants, steps: int) -> Plan:
@@ -147,25 +151,37 @@ def _match_jobs(config: Config, match: MatchKey, done: Container[int]) -> tuple[
     return jobs, settled
 
 
+def _columns(config: Config, contestants: Contestants, norm: Norm | None, seeds: int) -> Iterator[Column]:
+    for name, defense in contestants.defenses.items():
+        played = {attack.identity.norm for of, attack in contestants.attacks.items() if of in defense.attacks}
+        for of in contestants.applicable.get(name, ()):
+            if of.kind is not None:
+                bound = contestants.bounds[of.bound]
+                samples = min(config.for_bound(of.bound).samples or config.tournament.samples, config.samples_of(name))
+                for each in bound.norms:
+                    if norm in (None, each) and (not contestants.roster.attacks or each in played):
+                        of_seeds = 1 if of.kind == "certificate" else seeds
+                        yield Column(defense.identity, bound.identity, of.kind, each, of_seeds, samples)
+
+
 def _bound_jobs(store: Store, column: Column, timeout: float, data_hash: str) -> tuple[list[BoundJob], int]:
     """The chunks of a column with samples that are not done, and how many are."""
-    defense, jobs, settled = column.defense, [], 0
+    defense, bound, jobs, settled = column.defense, column.bound, [], 0
     for seed in range(column.seeds):
         known = _known(store, column, data_hash, seed)
         for chunk in _chunks(column.samples, BOUND_CHUNK):
             samples = tuple(sample for sample in chunk if sample not in known)
             settled += len(chunk) - len(samples)
             if samples:
-                how = timeout, is_foreign(defense.package), defense.name, defense.fingerprint
-                jobs.append(BoundJob(*how, column.kind, column.norm, seed, samples))
+                foreign = is_foreign(defense.package, bound.package)
+                who = defense.name, defense.fingerprint, bound.name, bound.fingerprint
+                jobs.append(BoundJob(timeout, foreign, *who, column.kind, column.norm, seed, samples))
     return jobs, settled
 
 
 def _known(store: Store, column: Column, data_hash: str, seed: int) -> dict[int, float]:
-    defense_id = store.find_defense(column.defense)
-    if defense_id is None:
-        return {}
-    return bound_rows.read(store, bound_rows.Series(defense_id, data_hash, column.norm, column.kind, seed))
+    series = bound_rows.Series(column.defense, column.bound, column.kind, data_hash, column.norm, seed)
+    return bound_rows.read(store, series)
 
 
 def _chunks(samples: int, size: int) -> Iterator[range]:

@@ -104,23 +104,27 @@ class MatchSink:
 class BoundSink:
     """Lower bounds."""
 
-    def __init__(self, store: Store, data_hash: str, defenses: dict[str, Identity]) -> None:
-        self._store, self._data_hash, self._defenses = store, data_hash, defenses
-        self._current = _Current(store)
+    def __init__(
+        self, store: Store, data_hash: str, defenses: dict[str, Identity], bounds: dict[str, Identity]
+    ) -> None:
+        self._store, self._data_hash, self._defenses, self._bounds = store, data_hash, defenses, bounds
+        self._current: set[tuple[str, str]] = set()  # defenses and bounds that this run has committed values of
 
     def begin(self) -> None:
+        current = _Current(self._store)
         for defense in self._defenses.values():
-            self._current.make(defense)
+            current.make(defense)
+        for bound in self._bounds.values():
+            bound_rows.make_current(self._store, bound)
 
     def claim(self, job: BoundJob) -> Claim:
         return "ours"
 
     def take(self, job: BoundJob, rows: Any) -> list[str]:
-        values, defense = answers.bounds(job, rows), self._defenses[job.defense]
-        defense_id = self._store.register_defense(defense)
-        series = bound_rows.Series(defense_id, self._data_hash, job.norm, job.kind, job.seed)
-        bound_rows.append(self._store, series, values)
-        self._current.make(defense)
+        values, defense, bound = answers.bounds(job, rows), self._defenses[job.defense], self._bounds[job.bound]
+        series = bound_rows.Series(defense, bound, job.kind, self._data_hash, job.norm, job.seed)
+        bound_rows.commit(self._store, series, values, current=(job.defense, job.bound) not in self._current)
+        self._current.add((job.defense, job.bound))
         return []
 
     def fail(self, job: BoundJob, failure: Failure) -> None:

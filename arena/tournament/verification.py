@@ -56,7 +56,7 @@ def _verify_jobs(store: Store, timeout: float, rate: float, seed: int) -> Iterat
             samples = evidence.samples(connection, match.id)
             if rate < 1:
                 samples = sorted(Random(f"{seed}/{match.id}").sample(samples, _share(len(samples), rate)))
-            bounds = bound_rows.by_kind(connection, match.defense.fingerprint, match.conditions["data_hash"])
+            bounds = bound_rows.by_name(connection, match.defense.fingerprint, match.conditions["data_hash"])
             for first in range(0, len(samples), VERIFY_CHUNK):
                 chosen = samples[first : first + VERIFY_CHUNK]
                 rows = tuple(evidence.rows(connection, match.id, chosen))

@@ -14,21 +14,22 @@ import torch
 
 from arena import data
 from arena.errors import PluginError, UserError
-from arena.evaluation import bounds, distal, referee
+from arena.evaluation import distal, referee
+from arena.evaluation.lower_bounds import lower_bounds
 from arena.evaluation.preflight import preflight
 from arena.evaluation.verify import replay, verify
-from arena.interface.contracts import Attack, Defense
+from arena.interface.contracts import Attack, Bound, Defense
 from arena.interface.dataset import Dataset
 from arena.interface.devices import resolve_device
-from arena.interface.prototypes import HasPrototypes, prototypes_of
-from arena.interface.registry import Kind, load_attack, load_defense, registry
+from arena.interface.registry import Kind, load_attack, load_bound, load_defense, registry
 from arena.interface.results import Identity, Verification
 from arena.interface.source import code_digest
 from arena.models.loading import load_model, package_of
-from arena.tournament.answers import Identified, Roster, plain
+from arena.tournament.answers import Applicable, Identified, Roster, plain
 from arena.tournament.config import Config
 from arena.tournament.executors.child import limit_memory
 from arena.tournament.jobs import (
+    ApplicableJob,
     BoundJob,
     DistalJob,
     IdentifyJob,
@@ -79,10 +80,12 @@ def perform(job: Job) -> Any:
             return plain(_roster(job))
         case IdentifyJob():
             return plain(_identify(job))
+        case ApplicableJob():
+            return [plain(one) for one in _applicable(job)]
         case MatchJob():
             rows: Any = _play(job)
         case BoundJob():
-            rows = _bound(job)
+            rows = _lower_bounds(job)
         case DistalJob():
             rows = _ascend(job)
         case ReplayJob():
@@ -117,6 +120,8 @@ def _roster(job: RosterJob) -> Roster:
             found.find("attack", attack)
     for name in _config.attack:
         found.find("attack", name)
+    for name in _config.bound:
+        found.find("bound", name)
     asked = sorted([*found.names("defense"), *models]) if tournament.defenses == "all" else tournament.defenses
     plugins = {name: found.find("defense", name) for name in asked if name not in models}
     unfit = [name for name, plugin in plugins.items() if job.purpose != "distal" and not _fits(plugin.cls)]
@@ -130,10 +135,8 @@ def _roster(job: RosterJob) -> Roster:
     return Roster(
         defenses={name: package for name, package in packages.items() if name not in unfit},
         attacks={name: found.find("attack", name).package for name in (_attacks() if job.purpose == "match" else ())},
+        bounds={name: found.find("bound", name).package for name in (_bounds() if job.purpose != "distal" else ())},
         unfit=tuple(unfit),
-        with_prototypes=frozenset(
-            name for name, plugin in plugins.items() if name not in unfit and issubclass(plugin.cls, HasPrototypes)
-        ),
         dataset=data.identify(_dataset(), tournament.split) if job.purpose != "distal" else None,
         labels=tuple(labels),
         problems=tuple(f"{problem.package}: {problem.reason}" for problem in found.problems),
@@ -150,6 +153,14 @@ def _attacks() -> Sequence[str]:
     return registry().names("attack") if asked == "all" else asked
 
 
+def _bounds() -> Sequence[str]:
+    """The names of the bounds that are asked for."""
+    found, asked = registry(), _config.tournament.bounds
+    if asked in ("all", "cheap"):
+        return [name for name in found.names("bound") if asked == "all" or found.find("bound", name).cls.cheap]
+    return asked
+
+
 def _opponents(defense: Defense) -> list[str]:
     """The attacks that are asked for against a defense, and apply to it."""
     of_defense = _config.for_defense(defense.name).attacks
@@ -164,9 +175,12 @@ def _opponents(defense: Defense) -> list[str]:
 def _identify(job: IdentifyJob) -> Identified:
     if job.kind == "attack":
         return Identified(_attack(job.name).identity)
+    if job.kind == "bound":
+        bound = _bound(job.name)
+        return Identified(bound.identity, norms=bound.norms)
     defense = _defense(job.name)
     if job.purpose == "bound":
-        return Identified(_identity(defense), bounds=bounds.SERIES, finite=prototypes_of(defense).finite)
+        return Identified(_identity(defense))
     if job.purpose == "distal":
         try:
             gradient = distal.gradient_source(defense, job.estimated)
@@ -185,6 +199,16 @@ def _identify(job: IdentifyJob) -> Identified:
     )
 
 
+def _applicable(job: ApplicableJob) -> list[Applicable]:
+    defense = _defense(job.defense)
+    rows = []
+    for name in job.bounds:
+        bound = _bound(name)
+        refusal = bound.refusal(defense)
+        rows.append(Applicable(name, bound.kind_for(defense) if refusal is None else None, refusal))
+    return rows
+
+
 def _play(job: MatchJob) -> list[dict[str, Any]]:
     x, y = _samples()
     rows = list(job.samples)
@@ -195,12 +219,14 @@ def _play(job: MatchJob) -> list[dict[str, Any]]:
     return [plain(record) for record in played]
 
 
-def _bound(job: BoundJob) -> list[float]:
-    defense = _planned_defense(job.defense, job.defense_fingerprint)
+def _lower_bounds(job: BoundJob) -> list[float]:
+    defense, bound = _planned_defense(job.defense, job.defense_fingerprint), _bound(job.bound)
+    if bound.fingerprint != job.bound_fingerprint:
+        raise _not_planned("bound", job.bound)
     x, y = _samples()
     rows = list(job.samples)
     images, labels = x[rows].to(defense.device), y[rows].to(defense.device)
-    return bounds.compute(job.kind, defense, images, labels, job.norm, seed=job.seed).value.tolist()
+    return lower_bounds(bound, defense, images, labels, job.norm, job.seed).tolist()
 
 
 def _ascend(job: DistalJob) -> dict[str, Any]:
@@ -253,6 +279,11 @@ def _not_planned(kind: Kind, name: str) -> PluginError:
 
 def _attack(name: str) -> Attack:
     return load_attack(name, **_config.for_attack(name).own)
+
+
+@cache
+def _bound(name: str) -> Bound:
+    return load_bound(name, **_config.for_bound(name).own)
 
 
 @cache

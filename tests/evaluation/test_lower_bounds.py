@@ -9,13 +9,15 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stores import MNIST, defense, open_match, record
+from stores import MNIST, bound, defense, open_match, record, store_bounds
 
 import arena
 from arena.cli import cli
 from arena.data import data_hash
-from arena.errors import UserError
+from arena.errors import PluginError, UserError
 from arena.evaluation import bounds
+from arena.evaluation.bounds.separate import SeparateBound
+from arena.evaluation.lower_bounds import lower_bounds
 from arena.geometry.distances import distance, per_row
 from arena.geometry.halfspaces import project
 from arena.geometry.norms import NORMS
@@ -26,7 +28,7 @@ from arena.store.store import open_store
 from arena.target.logits import evaluate
 from arena.testing import BinaryLinearDefense, LinearPrototypes
 
-ALL_KINDS = [("joint", norm) for norm in NORMS] + [("separate", norm) for norm in bounds.SeparateBound.norms]
+ALL_KINDS = [("joint", norm) for norm in NORMS] + [("separate", norm) for norm in SeparateBound.norms]
 
 
 class BinaryPrototypes(LinearPrototypes, BinaryLinearDefense):
@@ -163,7 +165,7 @@ def test_linear_decoders_are_bounded_closely(norm):
     value = bounds.joint(defense, x, y, norm, search=bounds.Search(starts=2, steps=20)).value
     assert bool((value <= exact * (1 + 1e-4)).all())
     assert bool((value >= 0.98 * exact - int(norm == "l0")).all())
-    if norm in bounds.SeparateBound.norms:
+    if norm in SeparateBound.norms:
         assert bool((bounds.separate(defense, x, y, norm).value < value).all())
 
 
@@ -199,7 +201,7 @@ def test_a_finite_set_is_searched_as_if_every_prototype_were_tried():
     defense = Neighbors(1, classes=4, each=300)
     x = torch.cat(defense.sets)[::200].lerp(torch.rand(6, 784, generator=torch.Generator().manual_seed(0)), 0.3)
     y = defense.scores(x.view(6, 1, 28, 28)).argmax(1)
-    bound = bounds.joint(defense, x.view(6, 1, 28, 28), y, "l2", search=bounds.Search(rounds=0))
+    found = bounds.joint(defense, x.view(6, 1, 28, 28), y, "l2", search=bounds.Search(rounds=0))
     own = defense.prototypes.nearest(x).image[torch.arange(6), y].double()
     for row in range(6):
         least = torch.inf
@@ -208,7 +210,7 @@ def test_a_finite_set_is_searched_as_if_every_prototype_were_tried():
                 pixels, other = x[row].double(), images.double()
                 offset = (pixels - other).square().sum(1) - (pixels - own[row]).square().sum()
                 least = min(least, float(project("l2", pixels, 2 * (other - own[row]), offset).distance.min()))
-        assert float(bound.value[row]) == pytest.approx(least, rel=1e-6)
+        assert float(found.value[row]) == pytest.approx(least, rel=1e-6)
 
 
 def test_a_misclassified_image_has_no_distance():
@@ -243,46 +245,87 @@ def test_prototypes_say_what_the_defense_says(name, mnist):
 def test_the_command_computes_what_is_missing(tmp_path):
     url = str(tmp_path / "arena.db")
     with closing(open_store(url)) as store:
-        defense_id = store.register_defense(arena.load_defense("nearest-neighbor").identity)
-        series = bound_rows.Series(defense_id, data_hash(), "l2", "joint", 0)
-        bound_rows.append(store, series, {1: 123.0})  # known, hence not computed again
-        run = ["bounds", "--norm", "l2", "--samples", "2", "--db", url, "--quiet", "--defense"]
+        joint, nearest = arena.load_bound("joint").identity, arena.load_defense("nearest-neighbor").identity
+        series = bound_rows.Series(nearest, joint, "certificate", data_hash(), "l2")
+        bound_rows.commit(store, series, {1: 123.0})  # known, hence not computed again
+        run = ["bounds", "--norm", "l2", "--samples", "2", "--db", url, "--quiet", "--bound", "joint", "--defense"]
         outcome = CliRunner().invoke(cli, [*run, "nearest-neighbor"], standalone_mode=False)
         assert outcome.return_value == 0
         known = bound_rows.read(store, series)
         assert set(known) == {0, 1} and known[1] == 123 and 1 < known[0] < 5
-        assert f"{(known[0] + 123) / 2:.4g}" in outcome.output
+        assert f"{(known[0] + 123) / 2:.4g}" in outcome.output and "certificate" in outcome.output
+        assert "separate" not in outcome.output
         nobody = CliRunner().invoke(cli, [*run, "cnn"], standalone_mode=False)
-        assert isinstance(nobody.exception, UserError) and "no bound for cnn" in str(nobody.exception)
+        message = "no bound for cnn: its score is no minimum over prototypes (joint)"
+        assert isinstance(nobody.exception, UserError) and message in str(nobody.exception)
+
+
+class Wrong(arena.Bound):
+    name, norms, kind = "wrong", ("l2",), "certificate"
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def run(self, defense, x, y, norm, rng):
+        return self.answer(x)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda x: None, "returned NoneType for 3 images, not float64"),
+        (lambda x: x.sum((1, 2, 3)), "returned torch.float32"),
+        (lambda x: x.double().sum(), "not float64"),
+        (lambda x: x.double().sum((1, 2, 3)) - 1e6, "negative or NaN"),
+        (lambda x: x.double().sum((1, 2, 3)) * torch.nan, "negative or NaN"),
+        (lambda x: x.zero_().double().sum((1, 2, 3)), "modified its input"),
+    ],
+)
+def test_what_a_bound_returns_is_checked(answer, message):
+    defense = LinearPrototypes(classes=3)
+    x, y = defense.sample_images(3)
+    with pytest.raises(PluginError, match=message):
+        lower_bounds(Wrong(answer), defense, x, y, "l2")
+
+
+def test_a_misclassified_image_has_no_distance_whatever_the_bound():
+    defense = LinearPrototypes(classes=3)
+    x, y = defense.sample_images(4)
+    labels = torch.where(torch.arange(4) == 2, (y + 1) % 3, y)
+    ones = Wrong(lambda x: torch.ones(len(x), dtype=torch.float64))
+    assert lower_bounds(ones, defense, x, labels, "l2").tolist() == [1, 1, 0, 1]
 
 
 def test_a_bound_that_another_program_stored_meanwhile_stays():
     with closing(open_store("sqlite://")) as store:
-        series = bound_rows.Series(store.register_defense(defense()), MNIST["data_hash"], "l2", "joint", 0)
-        bound_rows.append(store, series, {0: 1.0, 1: 3.0})
-        bound_rows.append(store, series, {1: 2.0, 2: 4.0})
+        store_bounds(store, {0: 1.0, 1: 3.0})
+        store_bounds(store, {1: 2.0, 2: 4.0})
+        series = bound_rows.Series(defense(), bound(), "estimate", MNIST["data_hash"], "l2")
         assert bound_rows.read(store, series) == {0: 1.0, 1: 3.0, 2: 4.0}
 
 
-def test_the_leaderboard_counts_the_best_kind_and_the_least_seed_of_the_current_data():
+def test_the_leaderboard_counts_the_best_bound_and_the_least_seed_of_the_current_data():
     with closing(open_store("sqlite://")) as store:
         found = [record(0, distance=2.0), record(1, distance=4.0), record(2, distance=9.0)]
         store.append(open_match(store, defense()), found)
-        series = bound_rows.Series(store.register_defense(defense()), MNIST["data_hash"], "l2", "joint", 0)
-        bound_rows.append(store, series, {0: 1.0, 1: 3.0, 3: 7.0})  # no bound of 2, no result of 3
-        bound_rows.append(store, bound_rows.Series(**{**vars(series), "seed": 1}), {0: 0.5, 1: 3.5})
-        bound_rows.append(store, bound_rows.Series(**{**vars(series), "kind": "separate"}), {0: 0.75, 1: 0.25})
-        bound_rows.append(store, bound_rows.Series(**{**vars(series), "data_hash": "other"}), {0: 9.0})
+        store_bounds(store, {0: 1.75, 1: 3.75}, by=bound("joint", "as it was"))
+        store_bounds(store, {0: 1.0, 1: 3.0, 3: 7.0})  # no bound of 2, no result of 3
+        store_bounds(store, {0: 0.5, 1: 3.5}, seed=1)
+        store_bounds(store, {0: 0.75, 1: 0.25}, by=bound("separate"), kind="certificate")
+        store_bounds(store, {0: 9.0}, data_hash="other")
         (row,) = store.leaderboard(by="defense")
         assert (row.bracket.lower_bound_mean, row.bracket.mean_distance) == ((0.75 + 3.0) / 2, (2.0 + 4.0) / 2)
         assert row.bracket.tightness == (0.75 / 2 + 3.0 / 4) / 2
         with store.reading() as connection:
             view = connection.exec_driver_sql("SELECT lower_bound_mean, mean_distance FROM leaderboard").all()
             assert set(view) == {(1.875, 3.0)}
-            assert bound_rows.by_kind(connection, defense().fingerprint, MNIST["data_hash"]) == {
-                (0, "l2", "joint"): 0.5,
-                (0, "l2", "separate"): 0.75,
-                (1, "l2", "joint"): 3.0,
-                (1, "l2", "separate"): 0.25,
-                (3, "l2", "joint"): 7.0,
+            assert bound_rows.by_name(connection, defense().fingerprint, MNIST["data_hash"]) == {
+                (0, "l2", "joint", "estimate"): 0.5,
+                (0, "l2", "separate", "certificate"): 0.75,
+                (1, "l2", "joint", "estimate"): 3.0,
+                (1, "l2", "separate", "certificate"): 0.25,
+                (3, "l2", "joint", "estimate"): 7.0,
             }
+            best = bound_rows.of_current_defenses(connection, MNIST["data_hash"])["cnn", "l2"]
+            assert best[0] == bound_rows.LowerBound(0.75, "separate", "certificate")

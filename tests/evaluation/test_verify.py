@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from stores import bound, store_bounds
 
 import arena
 from arena import cli
@@ -222,9 +223,9 @@ def test_a_share_of_the_rows_is_chosen_by_a_seed(database):
         ("update tournament set data_hash = 'other'", "tournament 1: its conditions are not those"),
         ("update tournament set conditions = '{}'", "tournament 1: its conditions are not those"),
         (
-            "insert into bound (defense_id, data_hash, sample, norm, kind, value, seed)"
-            " values (1, '', 3, 'l2', 'joint', -1, 0)",
-            "bound 1: its value is -1",
+            "insert into bound_value (defense_id, bound_id, data_hash, sample, norm, kind, value, seed)"
+            " values (1, 1, '', 3, 'l2', 'estimate', -1, 0)",
+            "bound_value 1: its value is -1",
         ),
     ],
 )
@@ -290,57 +291,56 @@ def test_a_sample_is_not_misclassified_because_a_row_says_so(database):
     assert [line for line in report.failures if "sample 3: it is classified as" in line]
 
 
+@pytest.fixture
+def bounded(database, tmp_path):
+    """`bounded(values, name, ...)` stores bounds of the cnn, of the played data unless told otherwise."""
+
+    def store(values, name="joint", **how):
+        with closing(open_store(str(tmp_path / "arena.db"))) as opened:
+            how = {"of": arena.load_defense("cnn").identity, "data_hash": data_hash("mnist", "test")} | how
+            store_bounds(opened, values, by=how.pop("by", bound(name)), **how)
+
+    return store
+
+
+def of_sample_3(played, column):
+    with closing(sqlite3.connect(played)) as connection:
+        return connection.execute(f"select {column} from result where sample = 3").fetchone()[0]
+
+
 @pytest.mark.parametrize("norm", NORMS)
-def test_an_adversarial_below_its_bound_is_found(database, played, norm):
-    with closing(sqlite3.connect(played)) as connection:
-        [(distance, hashed)] = connection.execute(
-            f"select r.{norm}, t.data_hash from result r join match m on m.id = r.match_id"
-            " join tournament t on t.id = m.tournament_id where sample = 3"
-        )
-    report = database(
-        "insert into bound (defense_id, data_hash, sample, norm, kind, value, seed)"
-        f" values (1, '{hashed}', 3, '{norm}', 'separate', {0.99 * distance}, 0),"
-        f" (1, '{hashed}', 3, '{norm}', 'joint', {1.01 * distance}, 0)"
-    )
-    [line] = report.failures
+@pytest.mark.parametrize("kind", ["certificate", "estimate"])
+def test_an_adversarial_below_its_bound_is_found(database, bounded, played, norm, kind):
+    distance = of_sample_3(played, norm)
+    bounded({3: 0.99 * distance}, "sound", norm=norm)
+    bounded({3: 1.01 * distance}, "false", norm=norm, kind=kind)
+    [line] = database().failures
     assert f"sample 3: its {norm} distance is" in line and "below the lower bound" in line
+    assert line.endswith(f"(false, {kind})")
 
 
-def test_a_fragile_adversarial_below_its_bound_is_told_apart(database, played, monkeypatch):
+def test_a_fragile_adversarial_below_its_bound_is_told_apart(database, bounded, played, monkeypatch):
     """A bound speaks of converged inference; here that of the cnn is made to find every label."""
-    with closing(sqlite3.connect(played)) as connection:
-        [(hashed, label)] = connection.execute(
-            "select t.data_hash, r.label from result r join match m on m.id = r.match_id"
-            " join tournament t on t.id = m.tournament_id where sample = 3"
-        )
+    label = of_sample_3(played, "label")
+    bounded({3: 1.0}, norm="linf")
     cnn = type(arena.load_defense("cnn"))
     monkeypatch.setattr(cnn, "converged_scores", lambda self, x: torch.eye(10)[[label] * len(x)], raising=False)
-    report = database(
-        "insert into bound (defense_id, data_hash, sample, norm, kind, value, seed)"
-        f" values (1, '{hashed}', 3, 'linf', 'joint', 1.0, 0)"
-    )
+    report = database()
     [line] = report.fragile
-    assert "sample 3: its linf distance is" in line and "below the lower bound 1 (joint); but it is fragile" in line
+    assert "sample 3: its linf distance is" in line
+    assert "below the lower bound 1 (joint, estimate); but it is fragile" in line
     assert not report.failures
 
 
-def test_what_does_not_bound_an_adversarial_does_not_accuse_it(database, played):
-    with closing(sqlite3.connect(played)) as connection:
-        [(hashed, l2)] = connection.execute(
-            "select t.data_hash, r.l2 from result r join match m on m.id = r.match_id"
-            " join tournament t on t.id = m.tournament_id where sample = 3"
-        )
-    rows = [
-        (hashed, 3, "joint", 2 * l2, 0),  # another seed found less
-        (hashed, 3, "joint", 0.9 * l2, 1),
-        (hashed, 3, "separate", l2, 0),  # equal is no violation
-        ("other data", 3, "joint", 2 * l2, 0),
-    ]
-    values = ", ".join(
-        f"(1, '{of}', {sample}, 'l2', '{kind}', {value!r}, {seed})" for of, sample, kind, value, seed in rows
-    )
-    report = database(f"insert into bound (defense_id, data_hash, sample, norm, kind, value, seed) values {values}")
-    assert report.failures == []
+def test_what_does_not_bound_an_adversarial_does_not_accuse_it(database, bounded, played):
+    l2 = of_sample_3(played, "l2")
+    bounded({3: 3 * l2}, by=bound("joint", "before it was mended"))
+    bounded({3: 2 * l2})
+    bounded({3: 0.9 * l2}, seed=1)  # another seed found less
+    bounded({3: l2}, "separate")  # equal is no violation
+    bounded({3: 2 * l2}, "chance", kind="statistical")  # it may fail
+    bounded({3: 2 * l2}, data_hash="other data")
+    assert database().failures == []
 
 
 def test_another_defense_under_the_same_name_proves_nothing(database):

@@ -13,8 +13,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
-from sqlalchemy import insert
-from stores import attack, defense, image, open_match, record
+from stores import attack, defense, image, open_match, record, store_bounds
 
 from arena.cli import cli
 from arena.data import data_hash
@@ -29,7 +28,6 @@ from arena.reporting.figures.galleries import figure3, figure4, figure_quantiles
 from arena.reporting.figures.mosaic import Mosaic
 from arena.reporting.figures.style import COLORS, MARKERS, RC, look, save
 from arena.store import distals as distal_rows
-from arena.store import schema
 from arena.store.store import open_store
 
 PLAYED = {"data_hash": data_hash("mnist", "test")}
@@ -56,11 +54,8 @@ def store(tmp_path_factory):
             weaker, [record(1, distance=4.0, progress=progress), record(2, distance=0.75, progress=[[4, 0.75]])]
         )
         store.append(open_match(store, defense("cnn"), attack("fgsm", "linf"), **PLAYED), records([0.1, 0.2]))
-        abs_id, cnn_id = store.register_defense(defense("abs")), store.register_defense(defense("cnn"))
-        bound = {"data_hash": PLAYED["data_hash"], "norm": "l2", "kind": "joint", "defense_id": abs_id}
-        with store.writing() as connection:
-            for sample, value in enumerate((1.8, 2.2, 2.9)):
-                connection.execute(insert(schema.bound), [bound | {"sample": sample, "value": value, "seed": 0}])
+        store_bounds(store, {0: 1.8, 1: 2.2, 2: 2.9}, of=defense("abs"), data_hash=PLAYED["data_hash"])
+        cnn_id = store.register_defense(defense("cnn"))
         for label, status in enumerate((Status.FOUND, Status.NOT_FOUND)):
             ended = Distal(label, "exact", 0, status, 0.95 - 0.5 * label, 4, 6, 4, 0.1, image(label))
             distal_rows.append(store, cnn_id, ended)

@@ -14,8 +14,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from report_store import HOSTILE, PLAYED, play
-from sqlalchemy import insert
-from stores import defense, image, open_match, record
+from stores import bound, defense, image, open_match, record, store_bounds
 
 from arena.cli import cli
 from arena.errors import UserError
@@ -176,16 +175,16 @@ def test_samples_come_in_blocks(played, tmp_path, monkeypatch):
 
 
 def test_bounds_appear_beside_the_attacks(played, tmp_path):
-    bounds = {"data_hash": PLAYED["data_hash"], "defense_id": 1, "norm": "l2"}
-    values = [(0, "joint", 0.9, 0), (0, "joint", 0.8, 1), (0, "separate", 0.3, 0), (1, "separate", 1.7, 0)]
-    with played.writing() as connection:
-        for sample, kind, value, seed in values:
-            row = {"sample": sample, "kind": kind, "value": value, "seed": seed}
-            connection.execute(insert(schema.bound), bounds | row)
-        connection.execute(insert(schema.bound), bounds | row | {"data_hash": "other data", "sample": 2})
+    for values, name, seed in (({0: 0.9}, "joint", 0), ({0: 0.8}, "joint", 1), ({0: 0.3, 1: 1.7}, "separate", 0)):
+        store_bounds(played, values, by=bound(name), seed=seed, **PLAYED)
+    store_bounds(played, {2: 1.7}, by=bound("separate"), data_hash="other data")
     page = page_of(played, tmp_path)
     samples, _ = unpacked(page)
-    assert [of["bounds"] for of in samples[:3]] == [[["cnn", "l2", 0.8, "joint"]], [["cnn", "l2", 1.7, "separate"]], []]
+    assert [of["bounds"] for of in samples[:3]] == [
+        [["cnn", "l2", 0.8, "joint, estimate"]],
+        [["cnn", "l2", 1.7, "separate, estimate"]],
+        [],
+    ]
     l2, linf = json.loads(page.scripts["curves-data"])
     (curve,) = l2["curves"]
     assert curve["bounded"] == 2

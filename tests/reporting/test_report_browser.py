@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 from browser import chromium, pretend
 from report_store import HOSTILE, PLAYED, play
-from sqlalchemy import insert
-from stores import attack, defense, open_match, record
+from stores import attack, defense, open_match, record, store_bounds
 
 from arena.geometry.norms import NORMS
 from arena.reporting.html import write_report
-from arena.store import schema
 from arena.store.store import open_store
 
 CONTRAST = 4.5  # WCAG 2.2, success criterion 1.4.3: least contrast of text
@@ -31,9 +29,7 @@ def exact(mnist, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     store = open_store(str(folder / "arena.db"))
     images = play(store, mnist)
-    bound = {"data_hash": PLAYED["data_hash"], "defense_id": 1, "norm": "l2", "kind": "joint", "seed": 0}
-    with store.writing() as connection:
-        connection.execute(insert(schema.bound), bound | {"sample": 1, "value": 1.25})
+    store_bounds(store, {1: 1.25}, **PLAYED)
     write_report(store, folder / "page.html")
     store.close()
     return folder / "page.html", images
@@ -104,7 +100,7 @@ def test_a_sample_shows_its_images_and_its_bound(page, exact, mnist):
     samples[1].click()
     shown = page.find_element("id", "sample")
     assert "Sample 1, label 1" in shown.text
-    assert "lower bound 1.25 (joint)" in shown.text
+    assert "lower bound 1.25 (joint, estimate)" in shown.text
     assert "fragile" in shown.text
     clean, adversarial, difference = shown.find_elements("css selector", "canvas")
     assert np.array_equal(pixels(page, clean), np.round(mnist[0][1, 0].numpy() * 255))

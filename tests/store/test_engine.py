@@ -4,15 +4,17 @@ import re
 import sqlite3
 import sys
 import threading
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from paths import ROOT
 from sqlalchemy import event, text
-from stores import attack, open_match, record
+from stores import attack, bound, open_match, record, store_bounds
 
 from arena.errors import StoreLost, UserError
+from arena.store import bounds as bound_rows
 from arena.store import engine as database
 from arena.store import migrations, views
 from arena.store.store import open_store
@@ -277,7 +279,7 @@ def old_database(file, version):
     assert version_of(file) == version
 
 
-@pytest.mark.parametrize("version", [1, 4])
+@pytest.mark.parametrize("version", [1, 4, 7])
 def test_an_old_database_becomes_what_a_new_one_is(file, tmp_path, version):
     old_database(file, version)
     store, new = open_store(str(file), create=False), tmp_path / "new.db"
@@ -302,7 +304,7 @@ def test_an_old_database_becomes_what_a_new_one_is(file, tmp_path, version):
 
 def test_version_5_keeps_every_row(file):
     old_database(file, 4)
-    kept = ("result", "bound", "distal", "match", "attack", "defense", "tournament", "threshold")
+    kept = ("result", "distal", "match", "attack", "defense", "tournament", "threshold")
     rows = lambda connection: {  # noqa: E731
         table: [dict(row) for row in connection.execute(f'SELECT * FROM "{table}"')] for table in kept
     }
@@ -345,7 +347,24 @@ def test_version_3_computes_joint_bounds_anew(file):
         old.execute("UPDATE schema_version SET version = 2")
     open_store(str(file), create=False).close()
     with sqlite3.connect(file) as migrated:
-        assert migrated.execute("SELECT kind FROM bound").fetchall() == [("separate",)]
+        assert migrated.execute("SELECT name FROM bound").fetchall() == [("separate",)]
+        assert migrated.execute("SELECT value FROM bound_value").fetchall() == [(1.0,)]
+
+
+@pytest.mark.parametrize("version", [4, 7])
+def test_version_8_counts_older_bounds_until_they_are_computed_anew(file, version):
+    old_database(file, version)
+    joint = {0: 0.125 if version == 7 else 0.25, 1: 0.5}  # of two seeds the least
+    with closing(open_store(str(file), create=False)) as store:
+        with store.reading() as connection:
+            assert bound_rows.of_current_defenses(connection, "5eed")["cnn", "l2"] == {
+                sample: bound_rows.LowerBound(value, "joint", "estimate") for sample, value in joint.items()
+            }
+        store_bounds(store, {1: 0.75}, by=bound("joint"))
+        with store.reading() as connection:
+            anew = bound_rows.of_current_defenses(connection, "5eed")
+        assert anew["cnn", "l2"] == {1: bound_rows.LowerBound(0.75, "joint", "estimate")}
+        assert len(anew.get(("cnn", "l1"), ())) == (version == 7)  # the separate bound was not
 
 
 def test_a_view_that_says_something_else_than_the_code_is_replaced(file, monkeypatch):

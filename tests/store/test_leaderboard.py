@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import insert, text
-from stores import MNIST, attack, defense, open_match, record
+from sqlalchemy import text
+from stores import attack, bound, defense, open_match, record, store_bounds
 
 from arena.errors import UserError
 from arena.geometry.norms import NORMS
 from arena.interface.results import Status
 from arena.reporting.columns import render
-from arena.store import schema
 from arena.store.engine import reading, writing
 from arena.store.leaderboard import Bracket
 from arena.store.store import open_store
@@ -253,12 +252,9 @@ def test_a_norm_without_a_threshold_has_distances_but_no_accuracy(store):
 
 
 def test_lower_bounds_are_averaged_by_defense_and_norm(store):
-    cnn = store.register_defense(defense("cnn"))
-    bounds = [(0, "l2", 0.25), (1, "l2", 0.0), (0, "linf", 0.1)]
-    shared = {"defense_id": cnn, "data_hash": MNIST["data_hash"], "kind": "joint", "seed": 0}
-    rows = [shared | {"sample": sample, "norm": norm, "value": value} for sample, norm, value in bounds]
-    with writing(store._engine) as connection:
-        connection.execute(insert(schema.bound), rows)
+    store_bounds(store, {0: 0.25, 1: 0.0}, norm="l2")
+    store_bounds(store, {0: 0.1}, norm="linf")
+    store_bounds(store, {0: 9.0, 1: 9.0}, norm="l2", by=bound("chance"), kind="statistical")  # which may fail
     expected = {("abs", "l2"): None, ("abs", "linf"): None, ("cnn", "l2"): 0.125, ("cnn", "linf"): 0.1}
     means = {
         (row.defense, row.norm, row.attack): row.bracket and row.bracket.lower_bound_mean for row in store.leaderboard()

@@ -4,21 +4,23 @@ executor answers with rows of its own."""
 import math
 from concurrent.futures import Future
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
-from stores import attack, dataset, defense, record
+from stores import attack, bound, dataset, defense, record
 
 from arena.cli import progress
 from arena.errors import PluginError
 from arena.interface.results import Status
+from arena.store import bounds as bound_rows
 from arena.store.store import open_store
 from arena.tournament import answers, worker
-from arena.tournament.answers import Identified, Roster
+from arena.tournament.answers import Applicable, Identified, Roster
 from arena.tournament.config import Config
 from arena.tournament.executors import Answer, Failure
-from arena.tournament.jobs import IdentifyJob, MatchJob
-from arena.tournament.plan import plan_matches
+from arena.tournament.jobs import ApplicableJob, IdentifyJob, MatchJob
+from arena.tournament.plan import plan_bounds, plan_matches
 from arena.tournament.play import play
 from arena.tournament.roster import Contestants
 
@@ -60,8 +62,8 @@ def contestants(weights="a"):
     roster = Roster(
         defenses={"cnn": identity.package},
         attacks={"boundary": attack().package},
+        bounds={},
         unfit=(),
-        with_prototypes=frozenset(),
         dataset=dataset(),
         labels=LABELS,
         problems=(),
@@ -174,7 +176,7 @@ def test_rows_survive_the_journey():
     back = answers.records(job, LABELS, [answers.plain(row) for row in rows])
     for row, other in zip(rows, back, strict=True):
         assert answers.plain(row) == answers.plain(other) and isinstance(other.status, Status)
-    roster, identified = contestants().roster, Identified(defense(), bounds=(("joint", "l2"),))
+    roster, identified = contestants().roster, Identified(defense(), norms=("l2", "linf"))
     assert answers.roster(answers.plain(roster)) == roster
     job = IdentifyJob(1.0, False, "defense", "cnn", "bound")
     assert answers.identified(job, answers.plain(identified)) == identified
@@ -210,3 +212,57 @@ def test_what_failed_is_listed_and_told_by_the_exit_code(store, capsys):
     assert progress.finish(failures) == 1 and progress.finish([]) == 0
     first = "failed: boundary against cnn, samples 0 to 1: the worker process died (exit code 7)"
     assert capsys.readouterr().err.splitlines()[0] == first
+
+
+def bounded(version="a"):
+    """The contestants, and two bounds: one speaks of the cnn, the other does not."""
+    found = contestants()
+    found.bounds = {name: Identified(bound(name, version), norms=("l2", "linf")) for name in ("joint", "slack")}
+    found.applicable = {"cnn": [Applicable("joint", "estimate", None), Applicable("slack", None, "it is no minimum")]}
+    return found
+
+
+def test_bounds_are_planned_of_what_is_played_and_of_a_changed_bound_anew(store):
+    plan, (column,) = plan_bounds(CONFIG, store, bounded())  # the attack that is played is one of L2
+    assert (column.bound.name, column.kind, column.norm, column.samples) == ("joint", "estimate", "l2", len(LABELS))
+    (job,) = plan.jobs
+    with pytest.raises(answers.WrongAnswer):
+        plan.sink.take(job, [1.0, -1.0, *[2.0] * (job.size - 2)])
+    plan.sink.take(job, [1.0] * job.size)
+    assert plan_bounds(CONFIG, store, bounded())[0].total == 0
+    changed, _ = plan_bounds(CONFIG, store, bounded("b"))
+    (job,) = changed.jobs
+    with store.reading() as connection:
+        assert len(bound_rows.by_name(connection, defense().fingerprint, dataset().data_hash)) == job.size
+    changed.sink.take(job, [2.0] * job.size)
+    with store.reading() as connection:  # the old ones stay, and do not count
+        assert set(bound_rows.by_name(connection, defense().fingerprint, dataset().data_hash).values()) == {2.0}
+        assert connection.exec_driver_sql("select count(*) from bound_value").scalar() == 2 * job.size
+    plan_bounds(CONFIG, store, bounded())[0].sink.begin()  # back to the old settings
+    with store.reading() as connection:
+        assert set(bound_rows.by_name(connection, defense().fingerprint, dataset().data_hash).values()) == {1.0}
+
+
+def test_certificates_need_one_seed():
+    found = bounded()
+    found.roster = replace(found.roster, attacks={})
+    for kind, seeds in (("certificate", 1), ("estimate", 3)):
+        found.applicable = {"cnn": [Applicable("joint", kind, None)]}
+        with closing(open_store("sqlite://")) as store:
+            _, columns = plan_bounds(CONFIG, store, found, norm="linf", seeds=3)
+        assert [(column.norm, column.seeds) for column in columns] == [("linf", seeds)]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [Applicable("joint", None, None)],
+        [Applicable("joint", "estimate", "no")],
+        [Applicable("slack", None, "no")],
+    ],
+)
+def test_whether_a_bound_applies_is_one_or_the_other(rows):
+    job = ApplicableJob(1.0, False, "cnn", ("joint",))
+    with pytest.raises(answers.WrongAnswer, match="whether it applies"):
+        answers.applicable(job, [answers.plain(row) for row in rows])

@@ -8,8 +8,7 @@ estimates, whose spread over seeds tells how far to trust them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 from pydantic import Field
@@ -18,32 +17,29 @@ from torch import Tensor
 from arena.evaluation.bounds.minimisers import BranchAndBound, Descents, Found, Minimiser
 from arena.evaluation.bounds.separate import SeparateBound
 from arena.evaluation.bounds.separation import Separation
-from arena.geometry.norms import NORMS, Norm, spec_of
+from arena.geometry.norms import Norm, spec_of
 from arena.interface.contracts import Defense
 from arena.interface.prototypes import Points, Prototypes, input_of, prototypes_of
 from arena.interface.settings import Settings
-
-Kind = Literal["separate", "joint"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-SERIES: tuple[tuple[Kind, Norm], ...] = tuple(
-    (kind, norm) for kind in KINDS for norm in NORMS if kind == "joint" or norm in SeparateBound.norms
-)
 
 _RIVALS = 3  # classes, the closest, whose smallest perturbations lead to further prototypes of the label
 _SLACK = 1e-4  # of a count of pixels: more than rounding can add to it
 
 
-class Search(Settings):
-    """How the minimum over prototypes is searched (a finite set needs `rounds` only).
+class Descent(Settings):
+    """How the minimum over prototypes is searched; of a finite set it is found whatever these are."""
 
-    rounds: how often prototypes of the label are added, where the smallest perturbations so far lead; scouts: descents
-    to every class that find those; starts: descents to each close class in the end; steps: of each descent.
-    """
+    scouts: int = Field(2, ge=1, description="descents to every class that find the close ones")
+    starts: int = Field(8, ge=1, description="descents to each close class in the end")
+    steps: int = Field(40, ge=1, description="of each descent")
 
-    rounds: int = Field(3, ge=0)
-    scouts: int = Field(2, ge=1)
-    starts: int = Field(8, ge=1)
-    steps: int = Field(40, ge=1)
+
+class Search(Descent):
+    """The same, and which prototypes of the label count."""
+
+    rounds: int = Field(
+        3, ge=0, description="how often prototypes of the label are added, where the smallest perturbations so far lead"
+    )
 
 
 class PrototypeBound(NamedTuple):
@@ -63,27 +59,29 @@ def joint(
     x: images, float32 [B, C, H, W] in [0, 1]; y: labels, int64 [B]; seed: of the points where the search begins.
     L0 counts whole pixels. Raises UserError for a defense without prototypes.
     """
-    return _bound(Separation, defense, x, y, norm, seed, search or Search())
+    search = search or Search()
+    return _bound(Separation, defense, x, y, norm, seed, search, search.rounds)
 
 
 def separate(
-    defense: Defense, x: Tensor, y: Tensor, norm: Norm, *, seed: int = 0, search: Search | None = None
+    defense: Defense, x: Tensor, y: Tensor, norm: Norm, *, seed: int = 0, search: Descent | None = None
 ) -> PrototypeBound:
     """The paper's bound, for comparison: label and class are perturbed separately. L2 and Linf; all else as `joint`."""
     if norm not in SeparateBound.norms:
         raise ValueError("the separate bound is one of L2 or Linf")
-    return _bound(SeparateBound, defense, x, y, norm, seed, (search or Search()).model_copy(update={"rounds": 0}))
-
-
-def compute(kind: str, defense: Defense, x: Tensor, y: Tensor, norm: Norm, *, seed: int = 0) -> PrototypeBound:
-    """The bound of that kind, one of KINDS; all else as `joint`."""
-    by_kind: dict[str, Callable[..., PrototypeBound]] = {"joint": joint, "separate": separate}
-    return by_kind[kind](defense, x, y, norm, seed=seed)
+    return _bound(SeparateBound, defense, x, y, norm, seed, search or Descent(), rounds=0)
 
 
 @torch.no_grad()
 def _bound(
-    kind: type[Separation], defense: Defense, x: Tensor, y: Tensor, norm: Norm, seed: int, search: Search
+    kind: type[Separation],
+    defense: Defense,
+    x: Tensor,
+    y: Tensor,
+    norm: Norm,
+    seed: int,
+    search: Descent,
+    rounds: int,
 ) -> PrototypeBound:
     prototypes = prototypes_of(defense)
     input = input_of(defense, x)
@@ -92,7 +90,7 @@ def _bound(
     separation = kind.of(defense, norm, x, y, own.image[row, y][:, None], own.penalty[row, y][:, None])
     minimise = _minimiser(prototypes, y, seed, search)
     nearby = None
-    for _ in range(search.rounds):
+    for _ in range(rounds):
         nearby = _where_it_leads(prototypes, separation, minimise.scout(separation, nearby), y)
         image, penalty = (field.unflatten(0, (len(x), -1))[row, :, y] for field in (nearby.image, nearby.penalty))
         separation = separation.with_cuts(image, penalty)
@@ -105,7 +103,7 @@ def _bound(
     return PrototypeBound(torch.where(correct, per_class.amin(1), 0), per_class, points)
 
 
-def _minimiser(prototypes: Prototypes, y: Tensor, seed: int, search: Search) -> Minimiser:
+def _minimiser(prototypes: Prototypes, y: Tensor, seed: int, search: Descent) -> Minimiser:
     pools = [prototypes.pool(label, seed) for label in range(len(prototypes.scales))]
     if prototypes.finite:
         return BranchAndBound(pools, y)

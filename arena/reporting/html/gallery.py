@@ -126,9 +126,9 @@ class _Packer:
             "label": rows[0].label,
             "rows": [self._row(row, clean, images) for row in rows],
             "bounds": [
-                [defense, norm, of[sample].value, of[sample].kind]
+                [defense, norm, of[sample].value, f"{of[sample].bound}, {of[sample].kind}"]
                 for (defense, norm), of in self._bounds.items()
-                if sample in of
+                if sample in of and math.isfinite(of[sample].value)
             ],
         }
 

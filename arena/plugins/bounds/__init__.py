@@ -1,0 +1,15 @@
+"""The built-in lower bounds: one file each, registered like anyone's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from arena.interface.contracts import Bound, hookimpl
+from arena.plugins.bounds.joint import Joint
+from arena.plugins.bounds.separate import Separate
+
+
+@hookimpl
+def register_bounds(register: Callable[[type[Bound]], None]) -> None:
+    for bound in (Joint, Separate):
+        register(bound)

@@ -1,0 +1,34 @@
+"""Scores that are minima over prototypes: label and rival are perturbed by the same d (docs/bounds.md)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from arena.evaluation.bounds import Descent, Search, joint
+from arena.geometry.norms import NORMS, Norm
+from arena.interface.contracts import Bound, Defense
+from arena.interface.prototypes import HasPrototypes, prototypes_of
+from arena.interface.results import BoundKind
+
+
+class Joint(Bound):
+    """How short can one perturbation be that makes another class explain the image better than its label does?
+
+    A certificate where the prototypes can be listed (nearest neighbour), an estimate where a decoder draws them (ABS):
+    there it is as good as the search for the minimum over its latent space.
+    """
+
+    name, norms, kind, cheap = "joint", NORMS, "estimate", True
+    Settings: ClassVar[type[Descent]] = Search
+
+    def refusal(self, defense: Defense) -> str | None:
+        return None if isinstance(defense, HasPrototypes) else "its score is no minimum over prototypes"
+
+    def kind_for(self, defense: Defense) -> BoundKind:
+        return "certificate" if prototypes_of(defense).finite else "estimate"
+
+    def run(self, defense: Defense, x: Tensor, y: Tensor, norm: Norm, rng: torch.Generator) -> Tensor:
+        return joint(defense, x, y, norm, seed=rng.initial_seed(), search=self.settings).value
