@@ -54,12 +54,17 @@ def check(name: str, **limits: float | None) -> int:
 
 
 @plugins.command()
-@click.argument("name")
-def new(name: str) -> None:
-    """Write an installable attack package into the folder arena-attack-NAME."""
-    from arena.testing.scaffold import new_plugin
+@click.argument("kind_and_name", nargs=-1, required=True, metavar="[attack|bound] NAME")
+def new(kind_and_name: tuple[str, ...]) -> None:
+    """Write an installable package of an attack, or of a lower bound, into the folder arena-attack-NAME or
+    arena-bound-NAME."""
+    from arena.testing.scaffold import MODULES, new_plugin
 
-    folder = new_plugin(name, Path.cwd())
+    *kinds, name = kind_and_name
+    kind = next((kind for kind in MODULES if kinds == [kind]), None) if kinds else "attack"
+    if kind is None:
+        raise click.UsageError(f"{' '.join(kind_and_name)}: write arena plugins new bound my-bound")
+    folder = new_plugin(name, Path.cwd(), kind)
     print(f"wrote {folder}; next: pip install -e {folder.name} && arena plugins check {name}")
 
 

@@ -233,9 +233,10 @@ class Bound(_Plugin):
     def __init__(self, **settings: Any) -> None:
         self.settings = parse_settings(self.Settings, settings, f"bound {self.name}")
 
-    def refusal(self, defense: Defense) -> str | None:
-        """Why it says nothing of this defense, in one line, such as "its score is no minimum over prototypes"; None
-        where it applies. Ask for protocols and types, `isinstance(defense, HasPrototypes)`: nothing is computed."""
+    def refusal(self, defense: Defense, shape: tuple[int, int, int]) -> str | None:
+        """Why it says nothing of this defense on images [C, H, W], in one line such as "its score is no minimum over
+        prototypes"; None where it applies. It asks for protocols, `isinstance(defense, HasPrototypes)`, or reads the
+        network, within a second: all bounds are asked about all defenses."""
         return None
 
     def kind_for(self, defense: Defense) -> BoundKind:

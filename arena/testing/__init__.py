@@ -6,6 +6,7 @@ def test_my_attack():
 """
 
 from arena.testing.attacks import check_attack
+from arena.testing.bounds import check_bound
 from arena.testing.defenses import check_defense
 from arena.testing.installed import check_plugin
 from arena.testing.linear import BinaryLinearDefense, LinearDefense
@@ -20,6 +21,7 @@ __all__ = [
     "LinearPrototypes",
     "Report",
     "check_attack",
+    "check_bound",
     "check_defense",
     "check_plugin",
 ]

@@ -1,4 +1,4 @@
-"""`arena plugins new`: an attack package that is small, installable and passes the conformance kit."""
+"""`arena plugins new`: a package of an attack or a bound that is small, installable and passes the conformance kit."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 from string import Template
+from typing import Literal
 
 from arena.errors import UserError
 from arena.interface.registry import registry
@@ -18,7 +19,7 @@ requires = ["setuptools>=68"]
 build-backend = "setuptools.build_meta"
 
 [project]
-name = "arena-attack-$name"
+name = "arena-$kind-$name"
 version = "0.1.0"
 dependencies = ["arena-robustness"]
 
@@ -30,7 +31,7 @@ $name = "$module"
 py-modules = ["$module"]
 """)
 
-MODULE = Template('''\
+ATTACK = Template('''\
 """The attack $name for arena: a start that works, to be replaced by a better idea."""
 
 import arena
@@ -67,37 +68,78 @@ def register_attacks(register):
     register($cls)
 ''')
 
+BOUND = Template('''\
+"""The lower bound $name for arena: one that is true of every defense and says nothing, to be replaced by a better."""
+
+import arena
+import torch
+
+
+class $cls(arena.Bound):
+    """No adversarial is closer than the image itself."""
+
+    name = "$name"
+    norms = ("l0", "l1", "l2", "linf")  # the distances that it speaks of
+    kind = "certificate"  # what its values are worth: a certificate, an estimate, or statistical
+    cheap = True  # seconds a sample at most: `arena run` computes it unasked
+
+    def refusal(self, defense, shape):
+        """Why it says nothing of this defense on images of shape [C, H, W], in one line; None: it does."""
+        return None
+
+    def run(self, defense, x, y, norm, rng):
+        """x: images, float32 [B, C, H, W] in [0, 1], classified correctly; y: their labels, int64 [B].
+
+        Returns for each image how far an adversarial must at least be in that norm; rng is the only source of
+        randomness.
+        """
+        return torch.zeros(len(x), dtype=torch.float64, device=x.device)
+
+
+@arena.hookimpl
+def register_bounds(register):
+    register($cls)
+''')
+
 TEST = Template("""\
-from arena.testing import check_attack
+from arena.testing import check_$kind
 from $module import $cls
 
 
 def test_keeps_the_contract():
-    report = check_attack($cls())  # state how good it is with factor=: 1.25 is 25 % above the minimal distance
+    report = check_$kind($cls())$hint
     assert report.ok, str(report)
 """)
 
+Kind = Literal["attack", "bound"]
+MODULES: dict[Kind, Template] = {"attack": ATTACK, "bound": BOUND}
+HINTS: dict[Kind, str] = {
+    "attack": "  # state how good it is with factor=: 1.25 is 25 % above the minimal distance",
+    "bound": "",
+}
 
-def new_plugin(name: str, folder: Path) -> Path:
-    """Write the package arena-attack-NAME into `folder` and return its path; all of it or nothing.
+
+def new_plugin(name: str, folder: Path, kind: Kind = "attack") -> Path:
+    """Write the package arena-KIND-NAME into `folder` and return its path; all of it or nothing.
 
     name: letters, digits and hyphens. Raises UserError for another name, one that is taken, a package that
     exists already, or a folder that cannot be written to.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise UserError(
-            f"{name!r} is no name for an attack: use lower-case letters, digits and hyphens, as in my-attack"
+            f"{name!r} is no name for a plugin: use lower-case letters, digits and hyphens, as in my-{kind}"
         )
-    if taken := registry().plugins.get(("attack", name)):
-        raise UserError(f"attack {name!r} is installed already, with {taken.package}; choose another name")
-    package = folder / f"arena-attack-{name}"
+    if taken := registry().plugins.get((kind, name)):
+        raise UserError(f"{kind} {name!r} is installed already, with {taken.package}; choose another name")
+    package = folder / f"arena-{kind}-{name}"
     if package.exists():
         raise UserError(f"{package} exists already; remove it or choose another name")
     module = package.name.replace("-", "_")
-    cls = "".join(part.capitalize() for part in name.split("-")) + "Attack"
-    files = {"pyproject.toml": PYPROJECT, f"{module}.py": MODULE, f"test_{module}.py": TEST}
+    cls = "".join(part.capitalize() for part in name.split("-")) + kind.capitalize()
+    files = {"pyproject.toml": PYPROJECT, f"{module}.py": MODULES[kind], f"test_{module}.py": TEST}
+    words = {"name": name, "kind": kind, "module": module, "cls": cls, "hint": HINTS[kind]}
     try:
-        _write(package, {file: text.substitute(name=name, module=module, cls=cls) for file, text in files.items()})
+        _write(package, {file: text.substitute(words) for file, text in files.items()})
     except OSError as failure:
         raise UserError(f"cannot write {package}: {failure.strerror}; choose a folder that you may write to") from None
     return package

@@ -204,7 +204,7 @@ def _applicable(job: ApplicableJob) -> list[Applicable]:
     rows = []
     for name in job.bounds:
         bound = _bound(name)
-        refusal = bound.refusal(defense)
+        refusal = bound.refusal(defense, _dataset().shape)
         rows.append(Applicable(name, bound.kind_for(defense) if refusal is None else None, refusal))
     return rows
 

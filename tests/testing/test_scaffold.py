@@ -14,22 +14,25 @@ from arena.errors import UserError
 from arena.testing.scaffold import new_plugin
 
 
-def test_a_new_plugin_installs_and_passes_its_own_test_and_the_kit(tmp_path):
-    name = "my-attack"
-    made = arena("plugins", "new", name, plugins=tmp_path, cwd=tmp_path)
+@pytest.mark.parametrize(("kind", "words", "checks"), [("attack", (), 10), ("bound", ("bound",), 25)])
+def test_a_new_plugin_installs_and_passes_its_own_test_and_the_kit(tmp_path, kind, words, checks):
+    name = f"my-{kind}"
+    made = arena("plugins", "new", *words, name, plugins=tmp_path, cwd=tmp_path)
     assert made.returncode == 0, made.stderr
-    package = tmp_path / f"arena-attack-{name}"
+    package = tmp_path / f"arena-{kind}-{name}"
     assert package.name in made.stdout
     assert [path.name for path in tmp_path.iterdir()] == [package.name]
     site = install(tmp_path / "site", package)
 
     checked = arena("plugins", "check", name, plugins=site, cwd=tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert "10 of 10 checks passed" in checked.stdout
+    assert f"{checks} of {checks} checks passed" in checked.stdout
+    assert ("weak: " in checked.stdout) == (kind == "bound")
 
     own_test = next(package.glob("test_*.py"))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", own_test]
-    env = os.environ | {"PYTHONPATH": str(site)}
+    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    env = os.environ | {"PYTHONPATH": path}
     ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout
     assert "1 passed" in ran.stdout

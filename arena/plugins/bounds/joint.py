@@ -24,7 +24,7 @@ class Joint(Bound):
     name, norms, kind, cheap = "joint", NORMS, "estimate", True
     Settings: ClassVar[type[Descent]] = Search
 
-    def refusal(self, defense: Defense) -> str | None:
+    def refusal(self, defense: Defense, shape: tuple[int, int, int]) -> str | None:
         return None if isinstance(defense, HasPrototypes) else "its score is no minimum over prototypes"
 
     def kind_for(self, defense: Defense) -> BoundKind:
