@@ -53,7 +53,6 @@ MODERN = {
     "apgd-ce-l2": (APGD_SETTINGS, 1.15, 1.4),
     "apgd-dlr-l2": (APGD_SETTINGS, 1.1, 1.4),
 }
-# Not played over exact gradients: cutting planes keep all the half-spaces of which FAB follows the latest.
 NETWORKS = {
     "fab-l1": (FAB, 1.01, 4),
     "fab-l2": (FAB, 1.01, 1.4),
@@ -61,6 +60,8 @@ NETWORKS = {
     "fab-t-l1": (FAB_T, 1.01, 4),
     "fab-t-l2": (FAB_T, 1.01, 1.4),
     "fab-t-linf": (FAB_T, 1.01, 1.1),
+    "sigma-zero": ({"steps": 40}, 1.2, 1.2),
+    "vfga": ({"trials": 3}, 1.2, 1.2),
 }
 # Settings that make the attack cheap, and how many times the minimal distance its median may be: on linear scores, and
 # on linear scores of binarised pixels (there the optimum in L2 is itself a bound, up to one flip too low).

@@ -123,7 +123,7 @@ def test_the_l0_ball_keeps_whole_pixels():
     assert torch.equal(largest(x, torch.tensor([2])), torch.tensor([[[[0.1, -0.9, 0.0]], [[0.5, 0.0, 0.0]]]]))
 
 
-@pytest.mark.parametrize("name", ["pointwise-l0", "fmn-l0"])
+@pytest.mark.parametrize("name", ["pointwise-l0", "fmn-l0", "sigma-zero", "vfga"])
 def test_no_colour_pixel_of_an_l0_adversarial_can_be_reset(name):
     defense = LinearDefense(classes=10, shape=(3, 8, 8))
     x, y = defense.sample_images(2)
