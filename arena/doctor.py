@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from importlib import metadata
 from typing import NamedTuple, get_args
@@ -84,13 +85,18 @@ def _data() -> Diagnosis:
 
 
 def _weights() -> Iterator[Diagnosis]:
-    cards = [json.loads(card.read_bytes()) for card in sorted(ZOO.glob("*.json"))]
-    damaged = []
-    for card in cards:
-        file = ZOO / f"{card['name']}.safetensors"
+    damaged: list[str] = []
+    sound: Counter[str] = Counter()  # by the data set that they are of
+    for card in sorted(ZOO.rglob("*.json")):
+        folder = card.relative_to(ZOO).parent.name or DEFAULT.name
+        file = card.with_suffix(".safetensors")
         found = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
-        damaged += [card["name"]] if found != card["sha256"] else []
-    yield Diagnosis("weights", f"those of {len(cards) - len(damaged)} models are as shipped")
+        if found != json.loads(card.read_bytes())["sha256"]:
+            damaged.append(card.relative_to(ZOO).with_suffix("").as_posix())
+        else:
+            sound[folder] += 1
+    others = "".join(f", {count} for {data}" for data, count in sound.items() if data != DEFAULT.name)
+    yield Diagnosis("weights", f"those of {sound[DEFAULT.name]} models are as shipped{others}")
     if damaged:
         yield Diagnosis("weights", f"{', '.join(damaged)}: not those of the model card: install arena again", False)
 

@@ -7,6 +7,10 @@ class UserError(Exception):
     """Bad input: the command line prints the message alone and exits with code 2."""
 
 
+class NotApplicable(UserError):
+    """A plugin is not for the data that is played: of all installed ones it is left out, named it is an error."""
+
+
 class StoreLost(UserError):
     """The database was taken away while it was written to: what was played since is lost, and the exit code is 1."""
 

@@ -9,6 +9,7 @@ import math
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from arena.data import identify, load_split
 from arena.data.described import DescribedDataset
-from arena.errors import UserError
+from arena.errors import NotApplicable, UserError
 from arena.evaluation.preflight import preflight
 from arena.evaluation.referee import play
 from arena.geometry.norms import NORMS, Norm
@@ -88,7 +89,7 @@ def evaluate(
     settings |= {"bounds": bounds, "mean": mean, "std": std, "layout": layout, "classes": dataset.classes}
     defense = adopt(name, own, device=device, **settings)
     warnings = _checked(defense, images, labels)
-    chosen = _chosen(attacks, defense)
+    chosen = _chosen(attacks, defense, dataset)
     folder = tempfile.TemporaryDirectory()
     store = open_store(db or str(Path(folder.name) / "arena.db"))
     evaluation = Evaluation(store, defense.name, images, warnings, folder)
@@ -211,18 +212,27 @@ def _checked(defense: Defense, x: Tensor, y: Tensor) -> list[str]:
     return [str(remark) for remark in remarks]
 
 
-def _chosen(asked: str | Sequence[str] | Mapping[str, Mapping[str, Any]], defense: Defense) -> list[Attack]:
+def _chosen(
+    asked: str | Sequence[str] | Mapping[str, Mapping[str, Any]], defense: Defense, dataset: Dataset
+) -> list[Attack]:
     """The attacks that are asked for; of a set those that apply."""
-    if isinstance(asked, Mapping):
-        return [load_attack(name, **settings) for name, settings in asked.items()]
     if not isinstance(asked, str):
-        return [load_attack(name) for name in asked]
+        settings = asked if isinstance(asked, Mapping) else {name: {} for name in asked}
+        return [_attack(name, dataset, of_attack) for name, of_attack in settings.items()]
     if asked not in ("quick", "all"):
         raise UserError(f"attacks = {asked!r}: give quick, all, a list of names, or settings by name")
     reduced = load_config(DEFAULT_FILE, "quick")
     names = QUICK if asked == "quick" else registry().names("attack")
-    ready = [load_attack(name, **(reduced.for_attack(name).own if asked == "quick" else {})) for name in names]
+    ready = []
+    for name in names:
+        with suppress(NotApplicable):
+            ready.append(_attack(name, dataset, reduced.for_attack(name).own if asked == "quick" else {}))
     return [attack for attack in ready if attack.applies_to(type(defense))]
+
+
+def _attack(name: str, dataset: Dataset, given: Mapping[str, Any]) -> Attack:
+    """As a tournament on the data set plays it. Raises NotApplicable if it does not."""
+    return load_attack(name, **registry().find("attack", name).cls.settings_for(dataset, given))
 
 
 def _play(

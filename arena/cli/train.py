@@ -17,21 +17,24 @@ from arena.cli import options
     metavar="NAME",
     default=options.default_dataset,
     show_default="that of the settings that ship",
-    help="A data set of the same shape.",
+    help="A data set of the same shape, for substitute of any; may be a [dataset.NAME] of ./arena.toml.",
 )
 @click.option("--epochs", type=click.IntRange(min=1))
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @options.no_progress
 @options.weights_folder
 @options.device
-def train(name: str, out: Path, **settings: Any) -> None:
-    """Train abs, binary-abs, cnn, binary-cnn, madry or substitute by its recipe.
+def train(name: str, out: Path, dataset: str, **settings: Any) -> None:
+    """Train abs, binary-abs, cnn, binary-cnn, madry or substitute by its recipe; describe nearest-neighbor.
 
     A killed training continues from its last checkpoint.
     """
+    from arena.data import find_dataset
     from arena.models.train import train
+    from arena.tournament.config import load_config
 
-    _describe(train(name, out=out, **settings), out)
+    data = find_dataset(dataset, load_config().dataset)
+    _describe(train(name, dataset=data, out=out, **settings), out)
 
 
 @click.command("import")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +15,10 @@ import pluggy
 import torch
 from torch import Tensor
 
-from arena.errors import UserError
+from arena.errors import NotApplicable, UserError
 from arena.geometry.norms import Norm
 from arena.interface.calibration import Calibration, confidence
+from arena.interface.dataset import Dataset
 from arena.interface.devices import resolve_device
 from arena.interface.fingerprint import fingerprint
 from arena.interface.results import BoundKind, Identity
@@ -90,6 +92,14 @@ class _Plugin(ABC):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.fingerprint[:12]}>"
 
+    @classmethod
+    def settings_for(cls, data: Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings, `weights` among them, with which it is played on a data set where the user gives these.
+
+        Override it where more follows from the data. Raises `NotApplicable`, with the remedy, if it is not for it.
+        """
+        return dict(given)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of all that decides the results, settled when first asked for: two equal ones give equal
@@ -141,6 +151,14 @@ class Defense(_Plugin):
     def fits(cls, shape: tuple[int, int, int], classes: int) -> bool:
         """Whether it is made for images of this shape [C, H, W] and so many classes."""
         return cls.shape in (None, shape) and cls.classes in (None, classes)
+
+    @classmethod
+    def settings_for(cls, data: Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
+        """As any plugin's; it must fit."""
+        if not cls.fits(data.shape, data.classes):
+            made_for = f"defense {cls.name} is made for images {list(cls.shape or ('any',))} of {cls.classes} classes"
+            raise NotApplicable(f"{made_for}: {data.name} has {list(data.shape)}, {data.classes} classes")
+        return super().settings_for(data, given)
 
     @abstractmethod
     def scores(self, x: Tensor) -> Tensor:

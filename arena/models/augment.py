@@ -17,7 +17,7 @@ def shift_and_rotate(x: Tensor, shift: float, rotation: float, rng: torch.Genera
     and what comes in from outside is 0.
 
     Args:
-        x: images, float32 [B, 1, H, W], on the CPU.
+        x: images, float32 [B, C, H, W], on the CPU.
 
     Returns:
         Images like x, in the range of x widened to hold 0.

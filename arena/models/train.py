@@ -7,7 +7,7 @@ import io
 import pickle
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from arena.data import find_dataset, load_split
+from arena.data import DEFAULT, find_dataset, load_split
 from arena.errors import UserError
 from arena.files import write_atomically
 from arena.interface.calibration import calibrate
@@ -28,9 +28,11 @@ from arena.models.cnn import Binarize
 from arena.models.nearest_neighbor import NearestNeighborModel
 from arena.models.recipes import RECIPES, Recipe
 from arena.models.scaling import line_search
+from arena.models.substitute import CLASSES, SHAPE
 from arena.models.weights import ModelCard, load_weights, save_weights
 
 NAMES = (*RECIPES, "binary-abs", "nearest-neighbor")
+ANY_SHAPE = ("substitute", "nearest-neighbor")
 SPLITS = ("train", "test")
 BINARY_THRESHOLD = 0.5  # of Binary ABS (paper, section 3)
 
@@ -38,7 +40,7 @@ BINARY_THRESHOLD = 0.5  # of Binary ABS (paper, section 3)
 def train(
     name: str,
     *,
-    dataset: str = "mnist",
+    dataset: str | Dataset = DEFAULT,
     epochs: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -53,7 +55,8 @@ def train(
 
     Args:
         name: one of NAMES.
-        dataset: name of a data set of the models' shape and classes, with the splits "train" and "test".
+        dataset: one of the models' shape and classes with the splits "train" and "test", or the name of one that ships
+            or is a plugin's; for substitute and nearest-neighbor of any shape, and substitute can do without "test".
         epochs: passes over the training set; None is the recipe's number.
         seed: of initial weights, order of the images and augmentation.
         device: where the model is trained; "auto" is a GPU if there is one.
@@ -61,27 +64,39 @@ def train(
         quiet: no progress bar.
 
     Raises:
-        UserError: an unknown name, a data set of another shape, a number of epochs that cannot be, or a folder that
-            cannot be written to.
+        UserError: an unknown name, a data set of another shape or without a split, a number of epochs that cannot be,
+            or a folder that cannot be written to.
     """
     if name not in NAMES:
         raise UserError(f"no recipe {name!r}; {did_you_mean(name, list(NAMES))}")
     if epochs is not None and epochs < 1:
         raise UserError(f"{epochs} epochs train nothing; give 1 or more")
-    out, device, data = Path(out), str(resolve_device(device)), find_dataset(dataset)
-    if (tuple(data.shape), data.classes) != ((1, 28, 28), 10):
-        raise UserError(f"no recipe for {dataset}: the models take images [1, 28, 28] of 10 classes")
+    out, device = Path(out), str(resolve_device(device))
+    data = find_dataset(dataset) if isinstance(dataset, str) else dataset
+    _check_data(name, data)
     if name == "nearest-neighbor":
         if epochs is not None:
             raise UserError("nearest-neighbor has no epochs: it is the training set itself; leave them out")
         return _describe_nearest_neighbor(data, out, device)
     if name == "binary-abs":
         if not (out / "abs.safetensors").exists():
-            train("abs", dataset=dataset, epochs=epochs, seed=seed, device=device, out=out, quiet=quiet)
+            train("abs", dataset=data, epochs=epochs, seed=seed, device=device, out=out, quiet=quiet)
         return _scale_autoencoders(data, out, device)
     recipe = RECIPES[name].on(data)
     recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
     return _train(name, recipe, data, seed, device, out, quiet)
+
+
+def _check_data(name: str, data: Dataset) -> None:
+    """Raise UserError if the model `name` cannot be trained on a data set."""
+    if name not in ANY_SHAPE and (tuple(data.shape), data.classes) != (SHAPE, CLASSES):
+        raise UserError(f"no recipe for {data.name}: the models take images {list(SHAPE)} of {CLASSES} classes")
+    for split in SPLITS[:1] if name == "substitute" else SPLITS:
+        if split not in data.splits:
+            files = 'files = { train = "...", test = "..." }'
+            raise UserError(
+                f'{name} is trained on a split "{split}", which {data.name} has not: describe it with {files}'
+            )
 
 
 def _train(name: str, recipe: Recipe, data: Dataset, seed: int, device: str, out: Path, quiet: bool) -> ModelCard:
@@ -97,9 +112,11 @@ def _train(name: str, recipe: Recipe, data: Dataset, seed: int, device: str, out
             run.one_epoch(x, y, lambda: progress.advance(task))
     sha256 = save_weights(run.model, out / f"{name}.safetensors")
     classifier = recipe.classifier(run.model.eval())
-    scores = {split: logits(classifier, load_split(data, split)[0], device) for split in recipe.judged_on}
+    judged_on = [split for split in recipe.judged_on if split in data.splits]
+    scores = {split: logits(classifier, load_split(data, split)[0], device) for split in judged_on}
     card = _card(data, scores, **identity, sha256=sha256, device=device, seconds=round(run.seconds))
-    card.accuracy.update(recipe.further_accuracies(run.model, *load_split(data, "test")))
+    if "test" in data.splits:
+        card.accuracy.update(recipe.further_accuracies(run.model, *load_split(data, "test")))
     card.save(out / f"{name}.json")
     run.checkpoint.unlink(missing_ok=True)
     return card
@@ -208,7 +225,7 @@ def _describe_nearest_neighbor(data: Dataset, out: Path, device: str) -> ModelCa
 
 @torch.no_grad()
 def logits(model: Callable[[Tensor], Tensor], x: Tensor, device: str = "cpu") -> Tensor:
-    """What `model` answers to the images x, float32 [N, 1, 28, 28]: [N, classes], on the CPU."""
+    """What `model` answers to the images x, float32 [N, C, H, W]: [N, classes], on the CPU."""
     return torch.cat([model(images.to(device)).cpu() for images in x.split(500)])
 
 
@@ -216,16 +233,16 @@ def _card(data: Dataset, scores: dict[str, Tensor], **facts: Any) -> ModelCard:
     """The card of a model that gives these logits to the images of each split."""
     labels = {split: load_split(data, split)[1] for split in scores}
     accuracy = {split: int((scores[split].argmax(1) == labels[split]).sum()) / len(labels[split]) for split in scores}
-    try:
-        confidence = asdict(calibrate(scores["test"], labels["test"]))
-    except UserError:  # too few epochs for a median confidence of 0.9
-        confidence = None
+    confidence = None
+    if "test" in scores:
+        with suppress(UserError):  # too few epochs for a median confidence of 0.9
+            confidence = asdict(calibrate(scores["test"], labels["test"]))
     return ModelCard(data=_hashes(data), accuracy=accuracy, confidence=confidence, **facts)
 
 
 def _hashes(data: Dataset) -> dict[str, str]:
     """What the model card says of the data."""
-    return {f"{data.name} {split}": data.identity(split) for split in SPLITS}
+    return {f"{data.name} {split}": data.identity(split) for split in SPLITS if split in data.splits}
 
 
 @contextmanager

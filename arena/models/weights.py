@@ -15,11 +15,17 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from arena.data import DEFAULT
 from arena.errors import UserError
 from arena.files import write_atomically
 from arena.interface.calibration import Calibration
 
 ZOO = Path(__file__).parent / "zoo"  # the weights that the package ships
+
+
+def shipped(name: str, trained_on: str | None = None) -> Path:
+    """Where the package has, or would have, the weights of a model for a data set; None: for the default one."""
+    return ZOO / ("" if trained_on in (None, DEFAULT.name) else trained_on) / f"{name}.safetensors"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 
 from arena import data
-from arena.errors import PluginError, UserError
+from arena.errors import NotApplicable, PluginError, UserError
 from arena.evaluation import distal, referee
 from arena.evaluation.lower_bounds import lower_bounds
 from arena.evaluation.preflight import preflight
@@ -124,13 +124,8 @@ def _roster(job: RosterJob) -> Roster:
         found.find("bound", name)
     asked = sorted([*found.names("defense"), *models]) if tournament.defenses == "all" else tournament.defenses
     plugins = {name: found.find("defense", name) for name in asked if name not in models}
-    unfit = [name for name, plugin in plugins.items() if job.purpose != "distal" and not _fits(plugin.cls)]
-    if unfit and tournament.defenses != "all":
-        shape, classes = list(plugins[unfit[0]].cls.shape), plugins[unfit[0]].cls.classes
-        raise UserError(
-            f"defense {unfit[0]} is made for images {shape} of {classes} classes: {_dataset().name} has"
-            f" {list(_dataset().shape)}, {_dataset().classes} classes"
-        )
+    fit = _fitting("defense", list(plugins), tournament.defenses)
+    unfit = [name for name in plugins if name not in fit]
     packages = {name: package_of(models[name]) if name in models else plugins[name].package for name in asked}
     return Roster(
         defenses={name: package for name, package in packages.items() if name not in unfit},
@@ -143,14 +138,35 @@ def _roster(job: RosterJob) -> Roster:
     )
 
 
-def _fits(defense: type[Defense]) -> bool:
-    return defense.fits(_dataset().shape, _dataset().classes)
+def _fitting(kind: Kind, names: Sequence[str], asked: Sequence[str]) -> list[str]:
+    """Those that can be played on the data; asked: "all" leaves others out, names raise NotApplicable for them."""
+    found = []
+    for name in names:
+        try:
+            _settings(kind, name)
+        except NotApplicable:
+            if asked != "all":
+                raise
+        else:
+            found.append(name)
+    return found
 
 
-def _attacks() -> Sequence[str]:
-    """The names of the attacks that are asked for."""
+def _attacks() -> list[str]:
+    """The names of the attacks that are asked for and can be played on the data."""
     asked = _config.tournament.attacks
-    return registry().names("attack") if asked == "all" else asked
+    return _fitting("attack", registry().names("attack") if asked == "all" else asked, asked)
+
+
+def _settings(kind: Kind, name: str) -> dict[str, Any]:
+    """The settings of a plugin for the data that is played, `weights` of a defense among them."""
+    if kind == "attack":
+        given = _config.for_attack(name).own
+    else:
+        section = _config.for_defense(name)
+        given = ({"weights": section.weights} if section.weights else {}) | section.own
+    settings: dict[str, Any] = registry().find(kind, name).cls.settings_for(_dataset(), given)
+    return settings
 
 
 def _bounds() -> Sequence[str]:
@@ -278,7 +294,7 @@ def _not_planned(kind: Kind, name: str) -> PluginError:
 
 
 def _attack(name: str) -> Attack:
-    return load_attack(name, **_config.for_attack(name).own)
+    return load_attack(name, **_settings("attack", name))
 
 
 @cache
@@ -294,7 +310,8 @@ def _attack_fingerprint(name: str) -> str:
 @cache
 def _defense(name: str) -> Defense:
     section = _config.for_defense(name)
-    how = {"weights": _place(section.weights), "device": _config.run.device} | section.own
+    how = _settings("defense", name) if section.model is None else section.own | {"weights": section.weights}
+    how = {"device": _config.run.device} | how | {"weights": _place(how.get("weights"))}
     return load_defense(name, **how) if section.model is None else _adopted(name, section.model, how)
 
 

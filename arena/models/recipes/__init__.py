@@ -12,6 +12,7 @@ from arena.interface.dataset import Dataset
 from arena.models.recipes.adversarial import AdversarialTraining
 from arena.models.recipes.autoencoders import Autoencoders
 from arena.models.recipes.classifier import Classifier
+from arena.models.recipes.substitute import GeneralClassifier
 
 
 class Recipe(Protocol):
@@ -38,16 +39,16 @@ class Recipe(Protocol):
         """The splits of the data whose accuracy the card tells."""
 
     def on(self, data: Dataset) -> Recipe:
-        """The recipe for that data set."""
+        """The recipe for that data set; raises UserError if it has none."""
 
     def build(self) -> nn.Module:
         """The model with its initial weights, drawn from torch's global generator."""
 
     def loss(self, model: Any, x: Tensor, y: Tensor, epoch: int, rng: torch.Generator) -> Tensor:
-        """The loss of a batch x, float32 [B, 1, 28, 28] in [0, 1] on the CPU, with labels y, int64 [B]."""
+        """The loss of a batch x, float32 [B, C, H, W] in [0, 1] on the CPU, with labels y, int64 [B]."""
 
     def classifier(self, model: Any) -> Callable[[Tensor], Tensor]:
-        """The trained model as a defense uses it: images [B, 1, 28, 28] on its device to logits [B, classes]."""
+        """The trained model as a defense uses it: images [B, C, H, W] on its device to logits [B, classes]."""
 
     def further_accuracies(self, model: Any, x: Tensor, y: Tensor) -> dict[str, float]:
         """Accuracies of the trained model on its device that the card is to tell beside the clean ones."""
@@ -56,7 +57,7 @@ class Recipe(Protocol):
 RECIPES: dict[str, Recipe] = {
     "cnn": Classifier(),
     "binary-cnn": Classifier(binary_threshold=0.5),
-    "substitute": Classifier(maps=(32, 32, 64, 10)),  # as released
+    "substitute": GeneralClassifier(),
     "madry": AdversarialTraining(),
     "abs": Autoencoders(),
 }

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from arena.errors import UserError
 from arena.interface.dataset import Dataset
 from arena.models.madry import MadryNetwork
 from arena.models.pgd import linf_pgd
@@ -34,7 +35,10 @@ class AdversarialTraining:
 
     def on(self, data: Dataset) -> AdversarialTraining:
         """In the ball whose radius is the data set's threshold in Linf."""
-        epsilon = data.thresholds["linf"]
+        if (epsilon := data.thresholds.get("linf")) is None:
+            raise UserError(
+                f"madry is trained in a ball in Linf: give {data.name} a threshold, epsilon = {{ linf = ... }}"
+            )
         return replace(self, epsilon=epsilon, step_size=self.step_size * epsilon / self.epsilon)
 
     def build(self) -> MadryNetwork:

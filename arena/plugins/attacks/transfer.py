@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
-from arena.errors import UserError
+from arena.data import DEFAULT
+from arena.errors import NotApplicable, UserError
 from arena.geometry.distances import per_row, project
 from arena.geometry.norms import spec_of
 from arena.interface import settings
 from arena.interface.contracts import Attack, Defense
+from arena.interface.dataset import Dataset
 from arena.interface.references import resolve
-from arena.models.cnn import ConvolutionalNetwork
-from arena.models.weights import ZOO, load_weights
+from arena.models.substitute import check_takes, load_substitute
+from arena.models.weights import shipped
 from arena.plugins.attacks.gradient_descent import BIM
 from arena.target.logits import margin
 from arena.target.query_log import QueryLog
@@ -23,11 +26,9 @@ from arena.target.target import Target
 from arena.toolbox.directions import steepest, unit
 from arena.toolbox.search import candidates, epsilon_grid, smallest_epsilon
 
-MAPS = (32, 32, 64, 10)  # of the released substitute
-SHAPE = (1, 28, 28)  # of the images that its architecture takes
 SUBSTITUTE = (
     "a network trained on the data at hand: weights that `arena train substitute` wrote, or a function that makes a"
-    ' torch module, "file.py:name" or "package.module:name"; none: the released one, for MNIST'
+    ' torch module, "file.py:name" or "package.module:name"; none: the one that ships, for MNIST'
 )
 BALLS = "radii around the clean image that BIM stays in, in the attack's norm"
 
@@ -53,9 +54,7 @@ def substitute_network(name: str | None) -> nn.Module:
         if not isinstance(network, nn.Module):
             raise UserError(f"substitute {name} makes {type(network).__name__}: return a torch module")
         return network
-    network = ConvolutionalNetwork(MAPS)
-    load_weights(network, name or ZOO / "substitute.safetensors")
-    return network
+    return load_substitute(name or shipped("substitute"))
 
 
 class Transfer(Attack):
@@ -79,12 +78,18 @@ class Transfer(Attack):
         super().__init__(**settings)
         self.network = substitute_network(self.settings.substitute).eval().requires_grad_(False)
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        if isinstance(self.network, ConvolutionalNetwork) and x.shape[1:] != SHAPE:
-            raise UserError(
-                f"attack {self.name}: its substitute takes images of 1 x 28 x 28 alone; set substitute = "
-                '"file.py:name" to a function that makes a network for this data, or leave the attack out'
+    @classmethod
+    def settings_for(cls, data: Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
+        if given.get("substitute") is None and data.name != DEFAULT.name:
+            train = f"`arena train substitute --dataset {data.name}`"
+            raise NotApplicable(
+                f"attack {cls.name} has no substitute for {data.name}: {train} makes one, set substitute"
             )
+        return super().settings_for(data, given)
+
+    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+        remedy = 'set substitute = "file.py:name" to a function that makes a network for this data, or leave it out'
+        check_takes(f"attack {self.name}", self.network, tuple(x.shape[1:]), remedy)
         substitute = Target(Substitute(self.network, str(x.device)), QueryLog(x, y, self.norm), "gradient")
         self._search(target, x, y, steepest(self.norm, substitute.gradient(x, margin)))
         for radius in self.settings.balls:

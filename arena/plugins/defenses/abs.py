@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,18 @@ from typing import Any
 from torch import Tensor
 
 from arena.interface.contracts import Defense
+from arena.interface.dataset import Dataset
 from arena.kernels.layers import PIXELS
 from arena.models.analysis_by_synthesis import AnalysisBySynthesis, Explanation, Inference, InferenceSettings
 from arena.models.cnn import Binarize
 from arena.models.latent_prototypes import LatentPrototypes
 from arena.models.released import read_released_abs
-from arena.models.weights import ZOO, fill, load_calibration, read_tensors
+from arena.models.weights import fill, load_calibration, read_tensors
+from arena.plugins.defenses.trained import TrainedSettings, trained_for, weights_of
+
+
+class Settings(InferenceSettings, TrainedSettings):
+    pass
 
 
 class ABS(Defense):
@@ -31,18 +38,22 @@ class ABS(Defense):
     gradient = "exact"
     shape, classes = (1, 28, 28), 10
     batch_size = 2048  # the images of an estimated gradient together: equal and close ones are explained faster
-    Settings = InferenceSettings
+    Settings = Settings
 
     def __init__(self, weights: str | Path | None = None, device: str = "cpu", **settings: Any) -> None:
         super().__init__(weights, device, **settings)
         self.network = AnalysisBySynthesis()
-        path = Path(weights or ZOO / f"{self.name}.safetensors")
+        path = weights_of(self)
         released = path.is_dir()
         tensors = read_released_abs(path, self.binary_threshold is not None) if released else read_tensors(path)
         fill(self.network, tensors, path)
         self.calibration = load_calibration(path)
         self.network.eval().requires_grad_(False).to(self.device)
         self._infer = Inference(self.network.decoder, self.settings)
+
+    @classmethod
+    def settings_for(cls, data: Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
+        return trained_for(cls.name, data, super().settings_for(data, given))
 
     def fingerprint_state(self) -> Any:
         """The network; what the inference draws and decodes follows from it and the settings, to the last bit only on

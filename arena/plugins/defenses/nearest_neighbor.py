@@ -2,38 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from torch import Tensor
 
-from arena.data import load_data
-from arena.errors import UserError
+from arena.data import DEFAULT, load_split, open_dataset
+from arena.errors import NotApplicable, UserError
+from arena.interface import settings
 from arena.interface.contracts import Defense
+from arena.interface.dataset import Dataset
 from arena.interface.prototypes import FiniteSet
 from arena.models import nearest_neighbor
-from arena.models.weights import ZOO, load_calibration
+from arena.models.weights import load_calibration, shipped
+
+SPLIT = "train"
+
+
+class Settings(settings.Settings):
+    trained_on: str | dict[str, Any] | None = Field(
+        None, description='data set with a split "train"; default: the one that is played, else mnist'
+    )
 
 
 class NearestNeighbor(Defense):
-    """The class of the nearest MNIST training image in L2 (paper, appendix A.5): robust to a degree, not accurate.
+    """The class of the nearest training image in L2 (paper, appendix A.5): robust to a degree, not accurate.
+
+    It takes any images: those of the data set that is played, if that has a split "train".
 
     Raises:
-        UserError: `weights` were given, there are none to replace; or MNIST can be neither read nor fetched.
+        UserError: `weights` were given, there are none to replace; or the data set can be neither read nor fetched, or
+            has no training image of a class.
     """
 
     name = "nearest-neighbor"
     gradient = "exact"
-    shape, classes = (1, 28, 28), 10
     batch_size = 2048  # the images of an estimated gradient together: they share their candidates
+    Settings = Settings
 
     def __init__(self, weights: str | Path | None = None, device: str = "cpu", **settings: Any) -> None:
         super().__init__(weights, device, **settings)
         if weights is not None:
             raise UserError(f"{self.name} takes no weights, it is the training set itself: remove {weights}")
-        self.network = nearest_neighbor.NearestNeighborModel(*load_data("mnist", "train")).eval().to(self.device)
-        self.calibration = load_calibration(ZOO / f"{self.name}.safetensors")
+        trained_on = self.settings.trained_on or DEFAULT.name
+        data = open_dataset({"name": trained_on} if isinstance(trained_on, str) else trained_on)
+        x, y = load_split(data, SPLIT)
+        if missing := sorted(set(range(data.classes)) - set(y.tolist())):
+            raise UserError(f"{self.name}: {data.name}, {SPLIT}, has no image of class {missing[0]}")
+        self.network = nearest_neighbor.NearestNeighborModel(x, y).eval().to(self.device)
+        self.calibration = load_calibration(shipped(self.name, data.name))
+
+    @classmethod
+    def settings_for(cls, data: Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
+        settings = super().settings_for(data, given)
+        if settings.get("trained_on") is not None or data is DEFAULT:
+            return settings
+        if SPLIT not in data.splits:
+            raise NotApplicable(f'defense {cls.name}: {data.name} has no split "{SPLIT}": add one, or set trained_on')
+        described = data.description
+        return settings | {"trained_on": data.name if described == {"name": data.name} else described}
 
     def fingerprint_state(self) -> Any:
         """The training images; their mean and norms follow from them, to the last bit only on one machine."""
