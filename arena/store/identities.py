@@ -12,7 +12,7 @@ import platform
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, and_, func, select, update
 
@@ -25,6 +25,14 @@ from arena.store.engine import insert_new, lock
 _LARGEST_BUDGET = 2**63 - 1  # what a database's integers hold
 
 Key = dict[str, Any]
+
+
+class MatchIds(NamedTuple):
+    """Under which ids a match is registered."""
+
+    tournament: int
+    defense: int
+    match: int
 
 
 def find(connection: Connection, table: Table, key: Key) -> int | None:

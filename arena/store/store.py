@@ -91,6 +91,7 @@ class Store:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._claims = Claims(engine)
+        self._registered: dict[str, identities.MatchIds] = {}  # of what this store has committed
 
     def __repr__(self) -> str:
         return f"<Store {self.name}>"
@@ -190,19 +191,17 @@ class Store:
 
         current: their defenses and tournaments become those that leaderboards count, in the same transaction.
         """
+        new: dict[str, identities.MatchIds] = {}  # a transaction that fails has registered nothing
         with self.writing() as connection:
             for unit in units:
-                of = unit.match
-                assert of.attack.norm is not None  # it is an attack's identity
-                tournament_id = identities.register_tournament(connection, of.conditions, of.dataset)
-                defense_id = identities.register_defense(connection, of.defense)
-                attack_id = identities.register_attack(connection, of.attack)
-                match_id = identities.register_match(
-                    connection, tournament_id, defense_id, attack_id, of.attack.norm, of.budget
-                )
-                _append(connection, match_id, unit.records, unit.error)
+                name = _name_of(unit.match)
+                ids = self._registered.get(name) or new.get(name)
+                if ids is None:
+                    ids = new[name] = _register(connection, unit.match)
+                _append(connection, ids.match, unit.records, unit.error)
                 if current:
-                    identities.make_current(connection, defense_id, tournament_id)
+                    identities.make_current(connection, ids.defense, ids.tournament)
+        self._registered |= new
 
     def claim(self, match: MatchKey, first_sample: int) -> bool:
         """Claim a job of a match for this program until it is released or ends; False if another program plays it.
@@ -211,11 +210,11 @@ class Store:
         same tournament: only PostgreSQL can be shared by several.
         """
         self._claims.take_tournament(as_json(match.conditions))
-        return self._claims.take(_claim_of(match, first_sample))
+        return self._claims.take(_name_of(match, sample=first_sample))
 
     def release(self, match: MatchKey, first_sample: int) -> None:
         """Give a claim back."""
-        self._claims.give_back(_claim_of(match, first_sample))
+        self._claims.give_back(_name_of(match, sample=first_sample))
 
     def settled(self, match_id: int) -> set[int]:
         """Samples that need no replay: those with a row of any status but error."""
@@ -295,9 +294,20 @@ class Store:
             return leaderboard.rows(connection, norm, by, cross_norm, thresholds, attacks, curves)
 
 
-def _claim_of(match: MatchKey, first_sample: int) -> str:
+def _name_of(match: MatchKey, **further: int) -> str:
     who = [match.defense.fingerprint, match.attack.fingerprint, match.budget]
-    return as_json({"tournament": dict(match.conditions), "match": who, "sample": first_sample})
+    return as_json({"tournament": dict(match.conditions), "match": who} | further)
+
+
+def _register(connection: Connection, match: MatchKey) -> identities.MatchIds:
+    assert match.attack.norm is not None  # it is an attack's identity
+    tournament_id = identities.register_tournament(connection, match.conditions, match.dataset)
+    defense_id = identities.register_defense(connection, match.defense)
+    attack_id = identities.register_attack(connection, match.attack)
+    match_id = identities.register_match(
+        connection, tournament_id, defense_id, attack_id, match.attack.norm, match.budget
+    )
+    return identities.MatchIds(tournament_id, defense_id, match_id)
 
 
 def _append(connection: Connection, match_id: int, records: Sequence[Record], error: str | None) -> None:

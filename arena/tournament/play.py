@@ -51,11 +51,13 @@ def play(plan: Plan, executor: Executor) -> Iterator[Played]:
             waiting, theirs = iter(theirs), []
             continue
         done = wait(running, return_when=FIRST_COMPLETED).done
-        for future in [one for one in running if one in done]:  # in order of play
-            yield _commit(plan, running.pop(future), future.result())
+        over = [one for one in running if one in done]  # in order of play
+        played = [_take(plan, running.pop(future), future.result()) for future in over]
+        plan.sink.flush()
+        yield from played
 
 
-def _commit(plan: Plan, job: Job, outcome: Answer | Failure) -> Played:
+def _take(plan: Plan, job: Job, outcome: Answer | Failure) -> Played:
     if isinstance(outcome, Answer):
         try:
             rows, seconds = answers.rows_and_seconds(outcome.value)

@@ -30,11 +30,15 @@ class Sink(Protocol[J]):
         ...
 
     def take(self, job: J, rows: Any) -> list[str]:
-        """Commit an answer; returns what there is to say of it, a line each. Raises WrongAnswer, nothing committed."""
+        """Accept an answer; returns what there is to say of it, a line each. Raises WrongAnswer, nothing accepted."""
         ...
 
     def fail(self, job: J, failure: Failure) -> None:
         """Record that a job has no answer."""
+        ...
+
+    def flush(self) -> None:
+        """Commit all that was accepted and recorded since the last time."""
         ...
 
 
@@ -54,6 +58,7 @@ class MatchSink:
         """labels: of all samples; matches: by names of defense and attack."""
         self._store, self._labels, self._matches = store, labels, matches
         self._current = _Current(store)
+        self._ready: list[tuple[MatchJob, Unit]] = []
 
     def begin(self) -> None:
         for match in self._matches.values():
@@ -74,19 +79,22 @@ class MatchSink:
         return "settled"
 
     def take(self, job: MatchJob, rows: Any) -> list[str]:
-        self._commit(job, answers.records(job, self._labels, rows), None)
+        self._ready.append((job, Unit(self._match(job).key, answers.records(job, self._labels, rows))))
         return []
 
     def fail(self, job: MatchJob, failure: Failure) -> None:
         rows = [Record(one, self._labels[one], Status.ERROR, reason=failure.reason) for one in job.samples]
-        self._commit(job, rows, failure.traceback or failure.reason)
+        self._ready.append((job, Unit(self._match(job).key, rows, failure.traceback or failure.reason)))
 
-    def _commit(self, job: MatchJob, records: list[Record], error: str | None) -> None:
-        match = self._match(job)
-        fingerprint = match.key.defense.fingerprint
-        self._store.commit([Unit(match.key, records, error)], current=fingerprint not in self._current.made)
-        self._current.made.add(fingerprint)
-        self._over(job)
+    def flush(self) -> None:
+        """In one transaction: the disk takes as long for many units as for one."""
+        ready, self._ready = self._ready, []
+        if ready:
+            played = {unit.match.defense.fingerprint for _, unit in ready}
+            self._store.commit([unit for _, unit in ready], current=not played <= self._current.made)
+            self._current.made |= played
+        for job, _ in ready:
+            self._over(job)
 
     def _match(self, job: MatchJob) -> PlannedMatch:
         return self._matches[job.defense, job.attack]
@@ -130,6 +138,9 @@ class BoundSink:
     def fail(self, job: BoundJob, failure: Failure) -> None:
         """The next run tries again."""
 
+    def flush(self) -> None:
+        """Each answer is committed as it comes."""
+
 
 class DistalSink:
     """Ascents from noise."""
@@ -154,6 +165,9 @@ class DistalSink:
 
     def fail(self, job: DistalJob, failure: Failure) -> None:
         """The next run tries again."""
+
+    def flush(self) -> None:
+        """Each answer is committed as it comes."""
 
 
 @dataclass
@@ -185,6 +199,9 @@ class VerifySink:
 
     def fail(self, job: VerifyJob, failure: Failure) -> None:
         """Its rows are neither right nor wrong."""
+
+    def flush(self) -> None:
+        """Reading never writes."""
 
 
 @dataclass

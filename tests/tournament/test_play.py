@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from sqlalchemy import event
 from stores import attack, bound, dataset, defense, record
 
 from arena.cli import progress
@@ -102,7 +103,26 @@ def test_a_defense_is_current_from_its_first_commit_on(store):
     assert current(store) == "cnn a"
     next(events)
     assert current(store) == "cnn b"
-    assert len(store.results()) == 2
+    assert len(store.results()) == 4  # of two jobs: what is ready is committed together
+
+
+def test_what_is_ready_is_one_transaction_and_a_failure_among_it_costs_itself_only(store):
+    class Mixed(Honest):
+        workers = 2  # three jobs: all are ready at once
+
+        def submit(self, job):
+            if job.samples[0] != 2:
+                return super().submit(job)
+            future = Future()
+            future.set_result(Answer({"rows": "nonsense", "seconds": 0.5}))
+            return future
+
+    plan, commits = planned(store), []
+    event.listen(store._engine, "commit", commits.append)
+    played = list(play(plan, Mixed()))
+    assert [bool(one.failure) for one in played] == [False, True, False]
+    assert [row["status"] for row in store.results()] == ["found"] * 2 + ["error"] * 2 + ["found"] * 2
+    assert len(commits) == 2  # the rows, and that the match is over
 
 
 def test_a_defense_of_old_is_current_again_although_nothing_of_it_is_left_to_play(store):
