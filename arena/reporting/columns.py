@@ -91,6 +91,21 @@ COLUMNS = (
         "mean_distance", "mean dist.", lambda row: row.bracket and row.bracket.mean_distance, Style.distance, "overview"
     ),
     Column("tightness", "bound / dist.", lambda row: row.bracket and row.bracket.tightness, Style.share, "overview"),
+    Column("proven", "proven", lambda row: row.bracket and row.bracket.proven, Style.share, "overview"),
+    Column(
+        "statistical_bound_mean",
+        "stat. bound",
+        lambda row: row.statistical and row.statistical.lower_bound_mean,
+        Style.distance,
+        "overview",
+    ),
+    Column(
+        "statistical_tightness",
+        "stat. / dist.",
+        lambda row: row.statistical and row.statistical.tightness,
+        Style.share,
+        "overview",
+    ),
     Column(None, "paper median", lambda row: _published(row).median_distance, Style.distance, "overview"),
     Column(None, "paper acc.", lambda row: _published(row).accuracy, Style.percentage, "overview"),
     Column("optimality", "opt.", lambda row: row.rank and row.rank.optimality, Style.share, "detail"),

@@ -17,13 +17,13 @@ from itertools import chain
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Select, case, func, select
+from sqlalchemy import ColumnElement, Connection, Select, TableClause, case, func, select
 
 from arena.errors import UserError
 from arena.geometry.norms import NORMS, Norm
 from arena.interface.results import Status
 from arena.store import datasets, ranking, schema
-from arena.store.views import current_match, lower_bound
+from arena.store.views import current_match, lower_bound, statistical_bound
 
 By = Literal["match", "defense", "attack"]
 ALL = "all"
@@ -35,15 +35,16 @@ _UNSTABLE = sys.float_info.max
 
 @dataclass(frozen=True, slots=True)
 class Bracket:
-    """Lower bounds (the best kind, of each the least over seeds) and distances, over the samples that have both.
+    """Lower bounds (the best, of each the least over seeds) and distances, over the samples that have both.
 
     `mean_distance` may be infinite. `tightness` is the median of bound / distance where the distance is not 0: at 1 the
-    truth is known; None where all are 0.
+    truth is known; None where all are 0. `proven` is the share of the samples whose bound is a certificate.
     """
 
     lower_bound_mean: float
     mean_distance: float
     tightness: float | None
+    proven: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class LeaderboardRow:
     `fragile` counts the samples whose closest adversarial vanishes once the defense's inference converges; where a
     solid one is equally close, it is not counted. `masked` counts the samples for which some gradient of the defense
     was zero everywhere or not finite: gradient attacks may then say little.
-    `bracket` is None where no sample has both a result and a bound, `rank` unless by="attack", and `curve`, the
+    `bracket` is None where no sample has both a result and a bound; `statistical` is that of bounds which fail with
+    some probability. `rank` is None unless by="attack", and `curve`, the
     (queries, median distance) of an attack (see `ranking.curve`), unless curves were asked for.
     """
 
@@ -91,6 +93,7 @@ class LeaderboardRow:
     unstable: int = 0
     masked: int = 0
     bracket: Bracket | None = None
+    statistical: Bracket | None = None
     rank: Rank | None = None
     curve: list[tuple[int, float]] | None = None
     dataset: str = ""
@@ -119,12 +122,13 @@ def rows(
             raise UserError(f"leaderboard: unknown {value!r}: choose one of {', '.join(filter(None, known))}")
     epsilons: dict[Any, float] = {**datasets.thresholds(connection, datasets.latest_hash()), **(thresholds or {})}
     played = connection.scalar(select(schema.tournament.c.dataset).order_by(schema.tournament.c.last_used.desc()))
-    bounds, masked = _lower_bounds(connection), _masked(connection)
+    bounds, chances = (_bounds(connection, view) for view in (lower_bound, statistical_bound))
+    masked = _masked(connection)
     board = []
     for (defense, norm_of_row), by_attack in _evidence(connection, norm, cross_norm, attacks).items():
         merged = {attack: _merge(parts) for attack, parts in by_attack.items()}
         best = _merge(list(merged.values()))
-        bounded, epsilon = bounds[defense.id, norm_of_row], epsilons.get(norm_of_row)
+        epsilon = epsilons.get(norm_of_row)
         ranks = _ranks(connection, merged, best, epsilon) if by == "attack" else {}
         board += [
             LeaderboardRow(
@@ -139,7 +143,8 @@ def rows(
                 fragile=int(found.fragile.sum()),
                 unstable=int((found.distances == _UNSTABLE).sum()),
                 masked=len(set().union(*(masked.get(match, ()) for match in found.matches))),
-                bracket=_bracket(found, bounded),
+                bracket=_bracket(found, bounds[defense.id, norm_of_row]),
+                statistical=_bracket(found, chances[defense.id, norm_of_row]),
                 rank=ranks.get(attack),
                 dataset=played or "",
                 curve=ranking.curve(connection, found.matches) if curves and not cross_norm and attack != ALL else None,
@@ -257,16 +262,18 @@ def _statistics(distances: np.ndarray, epsilon: float | None) -> dict[str, Any]:
     }
 
 
-def _bracket(found: _Distances, bounds: Mapping[int, float]) -> Bracket | None:
-    """What bounds [sample] and distances say together."""
+def _bracket(found: _Distances, bounds: Mapping[int, tuple[float, bool]]) -> Bracket | None:
+    """What bounds, by sample and with whether they are certificates, and distances say together."""
     both = np.isin(found.samples, np.fromiter(bounds, float)) & (found.distances != _UNSTABLE)
     if not both.any():
         return None
     distances = found.distances[both]
-    lower = np.array([bounds[sample] for sample in found.samples[both]])
+    lower, proven = np.array([bounds[sample] for sample in found.samples[both]]).T
     away = distances > 0
-    tightness = float(np.median(lower[away] / distances[away])) if away.any() else None
-    return Bracket(float(lower.mean()), float(distances.mean()), tightness)
+    with np.errstate(divide="ignore", invalid="ignore"):  # no image of another class, proven and found so
+        ratio = np.where(lower == distances, 1.0, lower / distances)
+    tightness = float(np.median(ratio[away])) if away.any() else None
+    return Bracket(float(lower.mean()), float(distances.mean()), tightness, float(proven.mean()))
 
 
 def _masked(connection: Connection) -> dict[int, set[int]]:
@@ -277,14 +284,14 @@ def _masked(connection: Connection) -> dict[int, set[int]]:
     return samples
 
 
-def _lower_bounds(connection: Connection) -> dict[tuple[int, str], dict[int, float]]:
-    """The bounds of each defense and norm, by sample, on the data that was last used."""
-    bound = lower_bound.c
+def _bounds(connection: Connection, view: TableClause) -> dict[tuple[int, str], dict[int, tuple[float, bool]]]:
+    """The bounds of each defense and norm, by sample, on the data that was last used; whether they are certificates."""
+    bound = view.c
     of_data = bound.data_hash == datasets.latest_hash()
-    query = select(bound.defense_id, bound.norm, bound.sample, bound.value).where(of_data)
-    bounds: dict[tuple[int, str], dict[int, float]] = defaultdict(dict)
-    for defense_id, norm, sample, value in connection.execute(query):
-        bounds[defense_id, norm][sample] = value
+    query = select(bound.defense_id, bound.norm, bound.sample, bound.value, bound.kind).where(of_data)
+    bounds: dict[tuple[int, str], dict[int, tuple[float, bool]]] = defaultdict(dict)
+    for defense_id, norm, sample, value, kind in connection.execute(query):
+        bounds[defense_id, norm][sample] = value, kind == "certificate"
     return bounds
 
 

@@ -11,6 +11,18 @@ from arena.store.schema import LARGEST, WITHIN
 # holds comes before it, and a failed attack after it.
 _CLOSENESS = f"CASE r.status WHEN '{Status.UNSTABLE}' THEN {LARGEST} ELSE r.distance END"
 
+_BEST_BOUND = """
+        SELECT defense_id, data_hash, sample, norm, bound, kind, value
+        FROM (
+            SELECT b.*,
+                ROW_NUMBER() OVER (
+                    PARTITION BY defense_id, data_hash, sample, norm ORDER BY value DESC, bound
+                ) AS place
+            FROM current_bound b
+            WHERE kind {} 'statistical'
+        ) AS ranked
+        WHERE place = 1"""
+
 VIEWS = {
     # The matches that count: each defense as it was last used, on the data that was last used; 0 is what was only
     # registered. Attacks of all settings, seeds and budgets count, for an adversarial is an adversarial however it was
@@ -49,18 +61,9 @@ VIEWS = {
         JOIN bound b ON b.id = v.bound_id
         WHERE b.last_used = (SELECT MAX(other.last_used) FROM bound other WHERE other.name = b.name) AND b.last_used > 0
         GROUP BY v.defense_id, v.data_hash, v.sample, v.norm, b.name, v.kind""",
-    # The best of each sample. Statistical ones, which may fail, are never among them.
-    "lower_bound": """
-        SELECT defense_id, data_hash, sample, norm, bound, kind, value
-        FROM (
-            SELECT b.*,
-                ROW_NUMBER() OVER (
-                    PARTITION BY defense_id, data_hash, sample, norm ORDER BY value DESC, bound
-                ) AS place
-            FROM current_bound b
-            WHERE kind <> 'statistical'
-        ) AS ranked
-        WHERE place = 1""",
+    # The best of each sample; statistical ones, which may fail, are kept apart.
+    "lower_bound": _BEST_BOUND.format("<>"),
+    "statistical_bound": _BEST_BOUND.format("="),
     # What `arena leaderboard` prints; leaderboard.py computes the same, faster. Rows are grouped by the first match of
     # their kind and keep their epsilon: grouping by names, or joining late, takes a million rows twice the time.
     "leaderboard": f"""
@@ -131,4 +134,6 @@ current_match = table(
 
 _OF_BOUND = ("defense_id", "data_hash", "sample", "norm", "bound", "kind", "value")
 
-current_bound, lower_bound = (table(name, *map(column, _OF_BOUND)) for name in ("current_bound", "lower_bound"))
+current_bound, lower_bound, statistical_bound = (
+    table(name, *map(column, _OF_BOUND)) for name in ("current_bound", "lower_bound", "statistical_bound")
+)

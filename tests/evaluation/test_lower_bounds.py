@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
 
 import pytest
@@ -23,7 +24,9 @@ from arena.geometry.halfspaces import project
 from arena.geometry.norms import NORMS
 from arena.interface.contracts import Defense
 from arena.interface.prototypes import FiniteSet, Points, Pool, input_of
+from arena.reporting.columns import render
 from arena.store import bounds as bound_rows
+from arena.store.leaderboard import Bracket
 from arena.store.store import open_store
 from arena.target.logits import evaluate
 from arena.testing import BinaryLinearDefense, LinearPrototypes
@@ -317,6 +320,7 @@ def test_the_leaderboard_counts_the_best_bound_and_the_least_seed_of_the_current
         (row,) = store.leaderboard(by="defense")
         assert (row.bracket.lower_bound_mean, row.bracket.mean_distance) == ((0.75 + 3.0) / 2, (2.0 + 4.0) / 2)
         assert row.bracket.tightness == (0.75 / 2 + 3.0 / 4) / 2
+        assert row.bracket.proven == 0.5 and row.statistical is None
         with store.reading() as connection:
             view = connection.exec_driver_sql("SELECT lower_bound_mean, mean_distance FROM leaderboard").all()
             assert set(view) == {(1.875, 3.0)}
@@ -329,3 +333,19 @@ def test_the_leaderboard_counts_the_best_bound_and_the_least_seed_of_the_current
             }
             best = bound_rows.of_current_defenses(connection, MNIST["data_hash"])["cnn", "l2"]
             assert best[0] == bound_rows.LowerBound(0.75, "separate", "certificate")
+
+
+def test_statistical_bounds_are_shown_apart():
+    with closing(open_store("sqlite://")) as store:
+        store.append(open_match(store, defense()), [record(0, distance=2.0), record(1, "not_found")])
+        store_bounds(store, {0: 0.5}, kind="certificate")
+        store_bounds(store, {0: 1.5, 1: math.inf}, by=bound("chance"), kind="statistical")
+        (row,) = store.leaderboard(by="defense")
+        assert row.bracket == Bracket(0.5, 2.0, 0.25, 1.0)
+        assert row.statistical == Bracket(math.inf, math.inf, (0.75 + 1) / 2, 0.0)
+        with store.reading() as connection:
+            views = ("lower_bound", "statistical_bound")
+            read = [connection.exec_driver_sql(f"SELECT sample, value, bound FROM {view}").all() for view in views]
+    assert read == [[(0, 0.5, "joint")], [(0, 1.5, "chance"), (1, math.inf, "chance")]]
+    table = render([row], "table")
+    assert "25.0%" in table and "87.5%" in table and table.count("stat.") == 2

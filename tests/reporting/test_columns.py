@@ -35,7 +35,7 @@ BOARD = [
     row(attack="deepfool-l2-ge", median_distance=math.inf, accuracy=0.8),
     row(attack="all"),
     row("nearest-neighbor", errors=3, samples=0, clean_accuracy=None, median_distance=None, accuracy=None),
-    row("nearest-neighbor", attack="all", bracket=Bracket(1.02, 1.2345, 0.9)),
+    row("nearest-neighbor", attack="all", bracket=Bracket(1.02, 1.2345, 0.9, 1.0)),
     row("my_net", "linf", "my_attack"),
     row("my_net", "linf", "all"),
 ]

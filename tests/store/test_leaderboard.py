@@ -112,7 +112,7 @@ def keyed(rows):
 
 def flat(row):
     """A row with the fields of its bracket among its own, as the view has them."""
-    return asdict(row) | asdict(row.bracket or Bracket(None, None, None))
+    return asdict(row) | asdict(row.bracket or Bracket(*[None] * 4))
 
 
 def view(store, name):
