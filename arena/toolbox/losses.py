@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from arena.target.logits import margin
 
-__all__ = ["cross_entropy", "dlr", "margin", "normalized", "normalized_margin"]
+__all__ = ["cross_entropy", "dlr", "log_odds", "margin", "normalized", "normalized_margin"]
 
 SPREAD = 10.0  # from the lowest logit to the highest: a softmax of these is precise in float32
 
@@ -16,8 +16,8 @@ SPREAD = 10.0  # from the lowest logit to the highest: a softmax of these is pre
 def normalized(scores: Tensor) -> Tensor:
     """Logits [n, classes] moved and scaled so that each row goes from 0 to SPREAD: unlike a softmax of the logits
     themselves, one of these is never exactly 0 or 1 (Yu & Xu 2023 divide by the gap of the first two). Equal ones are
-    all 0."""
-    low = scores.amin(1, keepdim=True)
+    all 0, and what is -inf, a masked class, stays so."""
+    low = scores.masked_fill(scores.isneginf(), torch.inf).amin(1, keepdim=True)
     # A constant of the gradient: of two classes the scaled logits are always the same, and would have none.
     spread = (scores.amax(1, keepdim=True) - low).detach()
     return SPREAD * ((scores - low) / spread.where(spread > 0, torch.ones_like(spread)))
@@ -26,6 +26,14 @@ def normalized(scores: Tensor) -> Tensor:
 def cross_entropy(scores: Tensor, y: Tensor) -> Tensor:
     """-log softmax of the label [n], for logits [n, classes], normalized, and labels y, int64 [n]."""
     return functional.cross_entropy(normalized(scores), y, reduction="none")
+
+
+def log_odds(scores: Tensor, y: Tensor) -> Tensor:
+    """Logarithm of the odds [n] against the label, by a softmax of the normalized logits: the gradient of the cross
+    entropy but for its length, which fades where the label is certain. Within log(classes - 1) above their margin."""
+    logits = normalized(scores)
+    own = logits.gather(1, y[:, None])[:, 0]
+    return logits.scatter(1, y[:, None], -torch.inf).logsumexp(1) - own
 
 
 def normalized_margin(scores: Tensor, y: Tensor) -> Tensor:

@@ -397,7 +397,7 @@ class Masked(LinearDefense):
         return super().scores(x).index_fill(1, torch.tensor([3]), -torch.inf)
 
 
-@pytest.mark.parametrize("name", ["ddn", "fgsm", "boundary"])
+@pytest.mark.parametrize("name", ["apgd-ce-l2", "ddn", "fgsm", "boundary"])
 def test_a_masked_class_is_no_fault(name):
     defense = Masked(classes=4, seed=3)
     y = defense.scores(X).argmax(1)

@@ -12,30 +12,33 @@ from torch import Tensor
 from arena.geometry.distances import distance, per_row, project_in_box
 from arena.interface import settings
 from arena.interface.contracts import Attack
-from arena.target.logits import margin
+from arena.plugins.attacks.deepfool import movable
 from arena.target.target import Target
-from arena.toolbox.directions import scores_and_gradient, slope, unit
+from arena.toolbox.directions import Loss, scores_and_gradient, slope, unit
+from arena.toolbox.losses import log_odds, normalized_margin
 from arena.toolbox.reset import reset_best
 from arena.toolbox.search import walk_back
 
 LAST_STEP = 0.01  # of the first; the steps shrink by a cosine
 LAST_GAMMA = 0.001
+STEP_SIZE = "L2 length of the first step (alpha); they shrink to a hundredth by a cosine"
 
 
 class MinimumNorm(Attack):
     """Fast Minimum-Norm attack (Algorithm 1 of the publication): after each step the ball shrinks where the image is
     adversarial and grows where it is not. Foolbox 3.3.4 never projects onto the L2 ball and keeps a pixel too many in
     the L0 ball.
+
+    Half of the steps follow the margin, which chases the likeliest other class of the clean image and may be led past
+    a nearer one; half the cross entropy, which follows all classes at once.
     """
 
     access = "gradient"
     first_epsilon: ClassVar[float] = math.inf  # the radius before the first step
 
     class Settings(settings.Settings):
-        steps: int = Field(200, gt=0, description="of the descent, one query and gradient each")
-        step_size: float = Field(
-            1.0, gt=0, description="L2 length of the first step (alpha); they shrink to a hundredth by a cosine"
-        )
+        steps: int = Field(200, gt=0, description="of both descents together, one query and gradient each")
+        step_size: float = Field(1.0, gt=0, description=STEP_SIZE)
         gamma: float = Field(
             0.05,
             gt=0,
@@ -44,21 +47,35 @@ class MinimumNorm(Attack):
         )
 
     def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        s = self.settings
+        half = self.settings.steps // 2
         image, epsilon = x, torch.full_like(x[:, 0, 0, 0], self.first_epsilon)
-        for step in range(s.steps):
-            left = (1 + math.cos(math.pi * step / s.steps)) / 2
-            scores, gradient = scores_and_gradient(target, image, y, margin)
+        image, epsilon = self._descend(target, x, y, image, epsilon, normalized_margin, self.settings.steps - half)
+        best = target.best_distance  # where there is none, the second descent goes on from the first
+        image = torch.where(per_row(best.isfinite(), x), x, image)
+        epsilon = torch.where(best.isfinite(), best.clamp_min(self.first_epsilon), epsilon)
+        self._descend(target, x, y, image, epsilon, log_odds, half)
+        return self.finish(target, x, y, rng)
+
+    def _descend(
+        self, target: Target, x: Tensor, y: Tensor, image: Tensor, epsilon: Tensor, loss: Loss, steps: int
+    ) -> tuple[Tensor, Tensor]:
+        """The images and radii [B] after steps along the gradient of `loss`; in these and in slopes counts only what
+        the box would not stop."""
+        s = self.settings
+        for step in range(steps):
+            left = (1 + math.cos(math.pi * step / steps)) / 2
+            scores, gradient = scores_and_gradient(target, image, y, loss)
+            gradient, gap = movable(image, gradient), normalized_margin(scores, y)
             gamma = LAST_GAMMA + (s.gamma - LAST_GAMMA) * left
-            epsilon = self.resize(epsilon, gamma, margin(scores, y), gradient, distance(self.norm, image, x), target)
+            epsilon = self.resize(epsilon, gamma, gap, gradient, distance(self.norm, image, x), target)
             image = image + s.step_size * (LAST_STEP + (1 - LAST_STEP) * left) * unit(gradient)
             image = self.inside(image, x, epsilon).clamp(0, 1)
-        return self.finish(target, x, y, rng)
+        return image, epsilon
 
     def resize(
         self, epsilon: Tensor, gamma: float, gap: Tensor, gradient: Tensor, length: Tensor, target: Target
     ) -> Tensor:
-        """The next radius [B], from the margin [B], its gradient [B, ...] and the distance [B] of the last image.
+        """The next radius [B], from the last image's margin [B], gradient of the loss [B, ...] and distance [B].
 
         Before the first adversarial is found, the radius is where the linearised margin vanishes, and a little more:
         else the image approaches the boundary from within. Measured: without it, 33 of 40 L2 attacks fail."""
@@ -97,6 +114,11 @@ class LinfFMN(MinimumNorm):
 
     name = "fmn-linf"
     norm = "linf"
+
+    class Settings(MinimumNorm.Settings):
+        """A step of L2 length one moves the pixels of an image of 28 x 28 by a thirtieth each: Linf takes more."""
+
+        step_size: float = Field(30.0, gt=0, description=STEP_SIZE)
 
 
 class L0FMN(MinimumNorm):

@@ -228,6 +228,21 @@ def test_the_scale_of_the_logits_changes_no_distance(name):
     assert distances[2] == pytest.approx(distances[0], rel=0.01)
 
 
+class Decoy(LinearDefense):
+    """The likeliest other class is ten times as far as the other one, which is at 1.01 (L2) and 0.051 (Linf)."""
+
+    def scores(self, x):
+        far, near = (x.flatten(1) - 0.5).split(392, 1)
+        return torch.stack([0 * far[:, 0], 0.004 * far.sum(1) - 0.8, 0.05 * near.sum(1) - 1], 1)
+
+
+@pytest.mark.parametrize(("name", "optimum"), [("ddn", 1.01), ("fmn-l2", 1.01), ("fmn-linf", 0.051)])
+def test_half_of_the_steps_look_beyond_the_likeliest_other_class(name, optimum):
+    x, y = torch.full((1, 1, 28, 28), 0.5), torch.zeros(1, dtype=torch.int64)
+    (record,) = arena.play(Decoy(classes=3), arena.load_attack(name), x, y)
+    assert record.distance == pytest.approx(optimum, rel=0.01)
+
+
 @pytest.mark.parametrize("cls", attacks.GRADIENT, ids=lambda cls: cls.name)
 def test_estimated_gradients_of_a_linear_defense_are_as_good_as_true_ones(cls):
     defense = LinearDefense(classes=10)
