@@ -78,7 +78,7 @@ class DescribedDataset(Dataset):
             images = np.moveaxis(images, -1, 1)
         elif layout == "NHW":
             images = images[:, None]
-        if images.shape[1] > 16 and images.shape[-1] <= 4:
+        if self.settings.layout is None and images.shape[1] > 4 >= images.shape[-1]:
             raise UserError(f"{where}: x is {tuple(images.shape)} as [N, C, H, W]: set layout = 'NHWC'?")
         low, high = self.settings.bounds or ((0, 255) if images.dtype == np.uint8 else (0, 1))
         if images.dtype == np.uint8 and (low, high) == (0, 255):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from arena.data.described import DescribedDataset
 from arena.errors import NotApplicable, UserError
 from arena.interface.dataset import DatasetSettings
 from arena.interface.registry import load_attack, load_defense
+from arena.models.recipes import RECIPES
 from arena.models.train import train
 from arena.models.weights import shipped
 from arena.plugins.attacks.transfer import L2Transfer
@@ -71,8 +74,6 @@ def test_weights_of_one_data_set_are_not_played_on_another_of_its_shape(tmp_path
 )
 def test_the_weights_for_fashion_mnist_are_what_their_cards_say(card):
     """On the first 500 test images the accuracy is within four standard deviations of the card's."""
-    import json
-
     told = json.loads(card.read_text())
     try:
         x, y = load_data("fashion-mnist", "test", 500)
@@ -121,8 +122,6 @@ def test_transfer_takes_a_substitute_that_was_trained_on_the_data(own):
 
 
 def test_a_substitute_for_few_images_sees_them_often_enough(own):
-    from arena.models.recipes import RECIPES
-
     recipe = RECIPES["substitute"].on(described(own))
     assert recipe.epochs == 1000 and isinstance(recipe.build(), nn.Module)
     assert RECIPES["substitute"].on(find_dataset("mnist")).epochs == 12
@@ -148,3 +147,17 @@ def test_a_tournament_leaves_out_what_is_not_for_its_data(own):
     assert named.returncode == 0 and "transfer-linf" in named.stdout
     checked = arena("verify", plugins="", cwd=own)
     assert "0 failures" in checked.stdout, checked.stdout
+
+
+def test_the_second_tournament_in_miniature(tmp_path):
+    try:
+        load_data("fashion-mnist", "test", 2)
+    except UserError as failure:
+        pytest.skip(f"no source of Fashion-MNIST here: {failure}")
+    command = ("run", "--preset", "fashion-mnist", "--samples", "4", "--defense", "cnn", "--attack", "deepfool-linf")
+    played = arena(*command, "--workers", "1", plugins="", cwd=tmp_path)
+    assert played.returncode == 0, played.stderr
+    shown = arena("leaderboard", "--format", "json", plugins="", cwd=tmp_path)
+    row = next(row for row in json.loads(shown.stdout) if row["attack"] == "deepfool-linf")
+    assert (row["dataset"], row["epsilon"], row["samples"]) == ("fashion-mnist", 0.1, 4)
+    assert row["clean_accuracy"] >= 0.5 and 0 < row["median_distance"] < 0.1
