@@ -6,29 +6,57 @@ The names that plugin authors and notebooks use, imported on first access so tha
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same for type checkers, which do not see __getattr__
+    from arena.data import load_data as load_data
+    from arena.errors import BudgetExhausted as BudgetExhausted
+    from arena.errors import NotApplicable as NotApplicable
+    from arena.errors import UserError as UserError
+    from arena.evaluation.referee import play as play
+    from arena.interface.contracts import Attack as Attack
+    from arena.interface.contracts import Bound as Bound
+    from arena.interface.contracts import Defense as Defense
+    from arena.interface.contracts import hookimpl as hookimpl
+    from arena.interface.dataset import Dataset as Dataset
+    from arena.interface.prototypes import FiniteSet as FiniteSet
+    from arena.interface.registry import load_attack as load_attack
+    from arena.interface.registry import load_bound as load_bound
+    from arena.interface.registry import load_defense as load_defense
+    from arena.interface.results import BoundKind as BoundKind
+    from arena.interface.results import Record as Record
+    from arena.interface.results import Status as Status
+    from arena.interface.settings import Settings as Settings
+    from arena.notebook import evaluate as evaluate
+    from arena.store.store import open_store as open_store
+    from arena.target.target import Target as Target
+    from arena.toolbox.library import FixedEpsilonAttack as FixedEpsilonAttack
+    from arena.toolbox.library import PerSampleAttack as PerSampleAttack
 
 _EXPORTS = {
     "Attack": "interface.contracts",
     "Bound": "interface.contracts",
+    "BoundKind": "interface.results",
+    "BudgetExhausted": "errors",
     "Dataset": "interface.dataset",
     "Defense": "interface.contracts",
-    "Settings": "interface.settings",
-    "hookimpl": "interface.contracts",
-    "Target": "target.target",
+    "FiniteSet": "interface.prototypes",
+    "FixedEpsilonAttack": "toolbox.library",
+    "NotApplicable": "errors",
+    "PerSampleAttack": "toolbox.library",
     "Record": "interface.results",
+    "Settings": "interface.settings",
     "Status": "interface.results",
+    "Target": "target.target",
+    "UserError": "errors",
+    "evaluate": "notebook",
+    "hookimpl": "interface.contracts",
     "load_attack": "interface.registry",
     "load_bound": "interface.registry",
-    "load_defense": "interface.registry",
     "load_data": "data",
-    "evaluate": "notebook",
-    "play": "evaluation.referee",
+    "load_defense": "interface.registry",
     "open_store": "store.store",
-    "PerSampleAttack": "toolbox.library",
-    "FixedEpsilonAttack": "toolbox.library",
-    "BudgetExhausted": "errors",
-    "UserError": "errors",
+    "play": "evaluation.referee",
 }
 
 __all__ = sorted(_EXPORTS)

@@ -5,10 +5,13 @@ The rule comes from the folders: what a file imports counts for its package. Imp
 """
 
 import ast
+import importlib
 from graphlib import TopologicalSorter
 
 import pytest
 from paths import ROOT
+
+import arena
 
 PACKAGE = ROOT / "arena"
 
@@ -35,21 +38,27 @@ def executed(tree):
             yield from executed(child)
 
 
-def imports_of(file):
-    """The modules of the package that a file imports, anywhere in it."""
+def names_of(file):
+    """The dotted names below `arena` that a file imports or takes from it, anywhere in it."""
     found = set()
     for node in executed(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            if name.startswith("arena."):
-                name = name.removeprefix("arena.")
-                found.add(name if name in MODULES else name.rpartition(".")[0])
-    return found & MODULES.keys()
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found.add(f"{node.value.id}.{node.attr}")
+    return {name.removeprefix("arena.") for name in found if name.startswith("arena.")}
+
+
+def module_of(name):
+    """The module that a name is, or is in; of what `arena` exports the one that defines it."""
+    return name if name in MODULES else arena._EXPORTS.get(name, name.rpartition(".")[0])
+
+
+def imports_of(file):
+    """The modules of the package that a file imports, anywhere in it."""
+    return {module_of(name) for name in names_of(file)} & MODULES.keys()
 
 
 def package_of(module):
@@ -99,3 +108,34 @@ def test_only_workers_can_load_plugins(command):
             waiting += BY_MODULE[module]
     assert "tournament.plan" in reached
     assert not reached & {"interface.registry", "interface.contracts"}
+
+
+BEYOND = {  # what plugins of these folders import in arena beside `arena` and `arena.toolbox`, and why
+    "plugins.attacks": {"models", "data"},  # the substitute of transfer attacks, and what it was trained on
+    "plugins.attacks.cutting_planes": {"interface.prototypes", "evaluation.bounds"},  # they look into a white box
+    "plugins.bounds": {"interface.prototypes", "evaluation.bounds"},  # shared with the cutting planes
+    "plugins.defenses": {"models", "data"},  # the networks, their weights, and what they were trained on
+}
+
+
+@pytest.mark.parametrize("folder", BEYOND)
+def test_built_in_plugins_import_what_those_of_others_do(folder):
+    own = ".".join(folder.split(".")[:2])
+    files = [file for name, file in MODULES.items() if name == folder or name.rpartition(".")[0] == folder]
+    names = {name for file in files for name in names_of(file) if not name.startswith(f"{own}.")}
+    deep = {name for name in names if name not in arena._EXPORTS and name.rpartition(".")[0] != "toolbox"}
+    assert {name for name in deep if not any(name.startswith(f"{allowed}.") for allowed in BEYOND[folder])} == set()
+    toolbox = importlib.import_module("arena.toolbox")
+    assert {name for name in names if name.startswith("toolbox.")} <= {f"toolbox.{name}" for name in toolbox.__all__}
+
+
+def test_each_folder_of_plugins_has_its_rule():
+    folders = {name if file.name == "__init__.py" else name.rpartition(".")[0] for name, file in MODULES.items()}
+    assert {folder for folder in folders if folder.startswith("plugins.")} == BEYOND.keys()
+
+
+def test_type_checkers_see_what_arena_exports():
+    """Each export twice: in the table that is looked up, and in the block that type checkers read."""
+    (block,) = (node for node in ast.parse((PACKAGE / "__init__.py").read_text()).body if isinstance(node, ast.If))
+    seen = {node.names[0].asname: node.module.removeprefix("arena.") for node in block.body}
+    assert seen == arena._EXPORTS

@@ -35,7 +35,8 @@ _EXPLAINING = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 
 
 class Source(NamedTuple):
-    """What a file of code says: a digest, the dotted names that it imports, its class statements' qualified names."""
+    """What a file of code says: a digest, the dotted names that it imports or takes from `arena`, its class statements'
+    qualified names."""
 
     digest: bytes
     imports: frozenset[str]
@@ -60,7 +61,7 @@ def code_digest(modules: Iterable[str]) -> bytes:
             libraries.add(library(name))
         elif (module := _holding(name)) not in found and (source := source_of(module)) is not None:
             found[module] = source
-            waiting += [other for other in source.imports if _counts(module, other)]
+            waiting += [_origin(other) for other in source.imports if _counts(module, other)]
     for module, source in sorted(found.items()):
         digest.update(f"{module} {source.digest.hex()}\n".encode())
     digest.update(" ".join(sorted(libraries)).encode())
@@ -134,6 +135,17 @@ def _in_development(package: str) -> bool:
     installed = json.loads(distribution.read_text("direct_url.json") or "{}")
     editable = installed.get("dir_info", {}).get("editable", False)
     return editable or any(entry.group == "arena" for entry in distribution.entry_points)
+
+
+def _origin(name: str) -> str:
+    """The name where it is defined, of one that `arena` or a package in it hands on: another helper of `arena.toolbox`
+    decides nothing."""
+    if name.startswith("arena.") and (package := _holding(name)) != name:
+        source, file = source_of(package), _file_of(package)
+        if source is not None and file is not None and file.name == "__init__.py":
+            last = name.rpartition(".")[2]
+            return next((other for other in sorted(source.imports) if other.rpartition(".")[2] == last), name)
+    return name
 
 
 def _holding(name: str) -> str:
@@ -216,6 +228,8 @@ class _Reader:
         elif isinstance(node, ast.ImportFrom):
             above = self._package.rsplit(".", node.level - 1)[0] if node.level else None
             self.imports.update(".".join(filter(None, [above, node.module, alias.name])) for alias in node.names)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "arena":
+            self.imports.add(f"arena.{node.attr}")
         elif isinstance(node, ast.ClassDef):
             self._scope += (node.name,)
             self.classes.add(".".join(self._scope))

@@ -159,6 +159,17 @@ def test_the_code_that_measures_is_part_of_it(tmp_path, monkeypatch, module, tex
     assert [one != other for one, other in zip(before, after, strict=True)] == [counts] * 2
 
 
+@pytest.mark.parametrize(("module", "counts"), [("losses", True), ("starts", False)])
+def test_of_the_helpers_those_that_it_uses_are_part_of_it(tmp_path, monkeypatch, module, counts):
+    """`arena.toolbox` hands on what its modules define; apgd-ce-linf takes a loss from it and no start."""
+    before = arena.load_attack("apgd-ce-linf").fingerprint
+    changed = importlib.import_module(f"arena.toolbox.{module}")
+    copy = tmp_path / "copy.py"
+    copy.write_text(Path(changed.__file__).read_text() + "\nEXTRA = 1\n")
+    monkeypatch.setattr(changed, "__file__", str(copy))
+    assert (arena.load_attack("apgd-ce-linf").fingerprint != before) == counts
+
+
 def test_a_defense_is_its_tensors():
     base = LinearDefense(classes=3, seed=1)
     assert base.fingerprint == LinearDefense(classes=3, seed=1).fingerprint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from arena.interface.contracts import Attack, hookimpl
+import arena
 from arena.plugins.attacks.apgd import (
     L1DLRAPGD,
     L2DLRAPGD,
@@ -38,27 +38,34 @@ from arena.plugins.attacks.square import L2Square, LinfSquare
 from arena.plugins.attacks.transfer import L2Transfer, LinfTransfer
 from arena.plugins.attacks.vfga import VFGA
 
-DECISION: tuple[type[Attack], ...] = (GaussianNoise, SaltAndPepper, Boundary, PointwiseL0, PointwiseL2, HopSkipJump)
-SCORE: tuple[type[Attack], ...] = (LinfSquare, L2Square, Parsimonious)
-TRANSFER: tuple[type[Attack], ...] = (L2Transfer, LinfTransfer)
-GRADIENT: tuple[type[Attack], ...] = (FGM, FGSM, L2BIM, BIM, MIM, L2DeepFool, LinfDeepFool)
-MODERN: tuple[type[Attack], ...] = (
+DECISION: tuple[type[arena.Attack], ...] = (
+    GaussianNoise,
+    SaltAndPepper,
+    Boundary,
+    PointwiseL0,
+    PointwiseL2,
+    HopSkipJump,
+)
+SCORE: tuple[type[arena.Attack], ...] = (LinfSquare, L2Square, Parsimonious)
+TRANSFER: tuple[type[arena.Attack], ...] = (L2Transfer, LinfTransfer)
+GRADIENT: tuple[type[arena.Attack], ...] = (FGM, FGSM, L2BIM, BIM, MIM, L2DeepFool, LinfDeepFool)
+MODERN: tuple[type[arena.Attack], ...] = (
     *(DDN, L0FMN, L1FMN, L2FMN, LinfFMN, CarliniWagner, EAD),
     *(L0BrendelBethge, L1BrendelBethge, L2BrendelBethge, LinfBrendelBethge),
     *(LinfCrossEntropyAPGD, LinfDLRAPGD, L2CrossEntropyAPGD, L2DLRAPGD, L1CrossEntropyAPGD, L1DLRAPGD),
 )
 # Not over exact gradients: on the nearest neighbor cutting planes and Brendel-Bethge were closer on each of 5 images.
-NETWORKS: tuple[type[Attack], ...] = (
+NETWORKS: tuple[type[arena.Attack], ...] = (
     *(L1FAB, L2FAB, LinfFAB, TargetedL1FAB, TargetedL2FAB, TargetedLinfFAB),
     *(SigmaZero, VFGA),
 )
-EXACT: tuple[type[Attack], ...] = tuple(map(exact, (*GRADIENT, *MODERN)))
-RECONSTRUCTION: tuple[type[Attack], ...] = (LatentDescent,)
-WHITE_BOX: tuple[type[Attack], ...] = (L0CuttingPlanes, L2CuttingPlanes, LinfCuttingPlanes)
+EXACT: tuple[type[arena.Attack], ...] = tuple(map(exact, (*GRADIENT, *MODERN)))
+RECONSTRUCTION: tuple[type[arena.Attack], ...] = (LatentDescent,)
+WHITE_BOX: tuple[type[arena.Attack], ...] = (L0CuttingPlanes, L2CuttingPlanes, LinfCuttingPlanes)
 
 
-@hookimpl
-def register_attacks(register: Callable[[type[Attack]], None]) -> None:
+@arena.hookimpl
+def register_attacks(register: Callable[[type[arena.Attack]], None]) -> None:
     ready = (*DECISION, *SCORE, *TRANSFER, *GRADIENT, *MODERN, *NETWORKS, *EXACT, *RECONSTRUCTION, *WHITE_BOX)
     for cls in (*ready, *map(estimated, GRADIENT)):
         register(cls)

@@ -9,25 +9,21 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena.interface import settings
-from arena.interface.contracts import Attack
+import arena
 from arena.plugins.attacks.ascent import Ascent, L1Ascent
-from arena.target.target import Target
-from arena.toolbox.directions import scores_and_gradient
-from arena.toolbox.losses import cross_entropy, dlr
-from arena.toolbox.search import epsilon_grid, smallest_epsilon, walk_back
+from arena.toolbox import cross_entropy, dlr, epsilon_grid, scores_and_gradient, smallest_epsilon, walk_back
 
 MOMENTUM = 0.25  # share of the last step kept (1 - alpha of the publication)
 
 
-class APGD(Attack):
+class APGD(arena.Attack):
     """Auto-PGD (Algorithm 1), from noise in the ball; done with an epsilon where it fools."""
 
     access = "gradient"
     ascent: ClassVar[type[Ascent]] = Ascent
     loss: Callable[[Tensor, Tensor], Tensor]
 
-    class Settings(settings.Settings):
+    class Settings(arena.Settings):
         steps: int = Field(
             50, gt=0, description="at each epsilon, one query and gradient each (the publication takes 100)"
         )
@@ -38,7 +34,7 @@ class APGD(Attack):
             8, ge=0, description="refinements between the first epsilon of the grid that fools and the one before"
         )
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings
         grid = epsilon_grid(s.max_epsilon, s.epsilons, x.device)
 
@@ -56,7 +52,7 @@ class APGD(Attack):
         smallest_epsilon(attempt, grid, len(x), s.bisections)
         return walk_back(target, x, y)
 
-    def _climb(self, target: Target, ascent: Ascent, y: Tensor, index: Tensor) -> Tensor:
+    def _climb(self, target: arena.Target, ascent: Ascent, y: Tensor, index: Tensor) -> Tensor:
         """Whether [n] the ascent met an adversarial; there it ends."""
         fooled = torch.zeros_like(index, dtype=torch.bool)
         rows, last = torch.arange(len(index), device=index.device), 0

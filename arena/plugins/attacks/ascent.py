@@ -9,9 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from arena.geometry.distances import per_row, project_in_box
-from arena.geometry.norms import Norm
-from arena.toolbox.directions import steepest, unit
+from arena.toolbox import Norm, per_row, project_in_box, steepest, unit
 
 CLIMBS = 0.75  # the share of steps that must climb, or the next ones are half as long (its rho)
 FIRST_SHARE = 0.2  # of the pixels, that the first steps in L1 move (these four as in the authors' code)

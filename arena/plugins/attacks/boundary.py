@@ -6,20 +6,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena.geometry.distances import distance, per_row, project
-from arena.interface import settings
-from arena.interface.contracts import Attack
-from arena.target.target import Target
-from arena.toolbox.directions import unit
-from arena.toolbox.search import candidates
-from arena.toolbox.starts import on_the_boundary
+import arena
+from arena.toolbox import candidates, distance, on_the_boundary, per_row, project, unit
 
 TOWARDS = 0.02  # the step towards the clean image, as a share of the step around it
 SUCCESS_RATE = 0.2  # of proposals; steps grow above it and shrink below
 ADAPTATION = 0.2  # logarithmic rate of that
 
 
-class Boundary(Attack):
+class Boundary(arena.Attack):
     """Foolbox's version draws one noise for the whole batch, gives the batch up if one start fails, and first adapts
     after hundreds of steps; this one adapts at every step. Measured on 30 samples of the authors' CNN: a median of
     1.28 after 5,000 queries, where foolbox has 1.41 after 7,500.
@@ -29,12 +24,12 @@ class Boundary(Attack):
     norm = "l2"
     access = "decision"
 
-    class Settings(settings.Settings):
+    class Settings(arena.Settings):
         steps: int = Field(25_000, gt=0, description="proposals, one query each")
         step_size: float = Field(0.1, gt=0, description="of the first proposal, relative to the distance; it adapts")
         draws: int = Field(100, gt=0, description="noises tried as starting points, one query each")
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         index = on_the_boundary(target, x, y, self.settings.draws, rng)
         clean, image, y = x[index], target.best[index], y[index]
         step = torch.full_like(y, self.settings.step_size, dtype=x.dtype)

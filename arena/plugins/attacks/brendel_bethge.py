@@ -9,19 +9,24 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena.geometry.distances import distance, project
-from arena.geometry.filling import water_level
-from arena.geometry.halfspaces import by_pixel, by_value
-from arena.geometry.norms import Norm, spec_of
-from arena.geometry.scale import balanced, times_power
-from arena.interface import settings
-from arena.interface.contracts import Attack
-from arena.target.logits import margin
-from arena.target.target import Target
-from arena.toolbox.directions import scores_and_gradient, steepest
-from arena.toolbox.reset import reset_best
-from arena.toolbox.search import bisect, walk_back
-from arena.toolbox.starts import uniform_noise
+import arena
+from arena.toolbox import (
+    Norm,
+    balanced,
+    bisect,
+    by_pixel,
+    by_value,
+    distance,
+    margin,
+    project,
+    reset_best,
+    scores_and_gradient,
+    spec_of,
+    steepest,
+    times_power,
+    uniform_noise,
+    walk_back,
+)
 
 MOMENTUM = 0.8  # share of the last estimate of the boundary's normal kept
 OVERSHOOT = 0.1  # share of the margin by which a step lands on the adversarial side
@@ -34,7 +39,7 @@ HUGE = 1e12
 Homewards = tuple[Tensor, Tensor, Tensor]  # images and the lowest and highest images that a step may reach, each [n, P]
 
 
-class BrendelBethge(Attack):
+class BrendelBethge(arena.Attack):
     """Each step goes as far towards the clean image as the trust region (L2) lets it, and along the boundary's normal
     so that it stays adversarial if scores are linear. That problem is solved by one bisection over closed forms.
 
@@ -48,7 +53,7 @@ class BrendelBethge(Attack):
         "l2"  # of the steps that look for a starting point: in L0 and L1 a pixel alone seldom is one
     )
 
-    class Settings(settings.Settings):
+    class Settings(arena.Settings):
         steps: int = Field(100, gt=0, description="along the boundary, one query and gradient each")
         radius: float = Field(
             2.0, gt=0, description="of the first step's trust region, in L2; the last one's is a hundredth of it"
@@ -57,7 +62,7 @@ class BrendelBethge(Attack):
             100, gt=0, description="noises tried as starting points, one query each, beside steps along the gradient"
         )
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings
         target.labels(uniform_noise(target, x, y, s.draws, rng))
         uphill = steepest(self.across, target.gradient(x, margin))
@@ -77,7 +82,7 @@ class BrendelBethge(Attack):
             image = self._step(clean, image, normal, reach, radius, x.shape[1]).clamp(0, 1)
         return self.finish(target, x, y, rng)
 
-    def finish(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def finish(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         return walk_back(target, x, y)
 
     def _step(
@@ -94,8 +99,8 @@ class BrendelBethge(Attack):
             steep = slope.abs().clamp_min(1 / HUGE)
             room = torch.where(slope > 0, high - start, start - low)
             missing = reach[rows] - (slope * (start - image[rows])).sum(1)
-            level = water_level(steep.square(), room / steep, missing.clamp_min(0))
-            return start + slope.sign() * torch.minimum(level.clamp_max(HUGE)[:, None] * steep, room), level.isfinite()
+            length, move = spec_of("l2").cross(steep, room, missing.clamp_min(0))
+            return start + slope.sign() * move, length.isfinite()
 
         def attempt(share: Tensor, rows: Tensor) -> Tensor:
             proposed, reached = moved(share, rows)
@@ -166,5 +171,5 @@ class L0BrendelBethge(BrendelBethge):
         kept = by_value(rank < share * GROWTH * pixels.sum(1, keepdim=True), channels)
         return torch.where(kept, image, clean), torch.where(kept, 0, clean), torch.where(kept, 1, clean)
 
-    def finish(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def finish(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         return reset_best(target, x, y, self.norm, rng)

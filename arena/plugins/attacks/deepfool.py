@@ -6,24 +6,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena.geometry.distances import per_row
-from arena.interface import settings
-from arena.interface.contracts import Attack
-from arena.target.target import Target
-from arena.toolbox.directions import boundaries, runners_up, slope, steepest
-from arena.toolbox.search import walk_back
+import arena
+from arena.toolbox import boundaries, per_row, runners_up, slope, steepest, walk_back
 
 LEAST_STEP = 0.01  # so that it does not stall where the gap is small but scores change in jumps: binarised input
 
 
-class DeepFool(Attack):
+class DeepFool(arena.Attack):
     """Foolbox's version keeps on querying finished samples and repeats the forward pass for every class. This one also
     leaves out the pixels that clipping would stop, which on MNIST takes a quarter of the linearisations.
     """
 
     access = "gradient"
 
-    class Settings(settings.Settings):
+    class Settings(arena.Settings):
         steps: int = Field(50, gt=0, description="linearisations at most (the publication's max_iter)")
         candidates: int = Field(
             10, gt=1, description="classes considered: the label and the likeliest others of the clean image"
@@ -32,7 +28,7 @@ class DeepFool(Attack):
             0.02, ge=0, description="how far beyond the boundary, relative to the perturbation (the publication's eta)"
         )
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         others = runners_up(target.scores(x), y, self.settings.candidates - 1)
         index, image, total = torch.arange(len(x), device=x.device), x, torch.zeros_like(x)
         for _ in range(self.settings.steps):
@@ -47,7 +43,9 @@ class DeepFool(Attack):
                 break
         return walk_back(target, x, y)
 
-    def _step(self, target: Target, image: Tensor, y: Tensor, others: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    def _step(
+        self, target: arena.Target, image: Tensor, y: Tensor, others: Tensor, index: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The smallest step [n, ...] onto a linearised boundary with `others` [n, k], and whether [n] there is one."""
         gaps, normals = boundaries(target, image, y, others, index)
         normals = movable(image[:, None], normals)

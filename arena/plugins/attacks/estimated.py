@@ -6,11 +6,10 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
-from arena.interface.contracts import Attack
-from arena.target.target import Target
+import arena
 
 
-def estimated(cls: type[Attack]) -> type[Attack]:
+def estimated(cls: type[arena.Attack]) -> type[arena.Attack]:
     """The attack `cls`, repeated over coordinate-wise differences of several sizes; the closest adversarial wins."""
 
     class Estimated(cls):  # type: ignore[misc, valid-type]
@@ -25,7 +24,7 @@ def estimated(cls: type[Attack]) -> type[Attack]:
                 (0.01, 0.6), min_length=1, description="steps of the estimator, pixel units; the attack runs with each"
             )
 
-        def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+        def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
             for step in self.settings.differences:
                 images = super().run(target.with_finite_differences(step), x, y, rng)
             return images

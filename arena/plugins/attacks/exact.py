@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from arena.interface.contracts import Attack, Defense
+import arena
 
 
-def exact(cls: type[Attack]) -> type[Attack]:
+def exact(cls: type[arena.Attack]) -> type[arena.Attack]:
     """The attack `cls` for defenses with `gradient = "exact"`, to which it does not apply in Table 1 (blank cells)."""
 
     class Exact(cls):  # type: ignore[misc, valid-type]
@@ -13,7 +13,7 @@ def exact(cls: type[Attack]) -> type[Attack]:
         name = f"{cls.name}-exact"
 
         @classmethod
-        def applies_to(cls, defense: type[Defense]) -> bool:
+        def applies_to(cls, defense: type[arena.Defense]) -> bool:
             return defense.gradient == "exact"
 
     return Exact

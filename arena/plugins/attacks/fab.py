@@ -8,15 +8,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena.geometry.distances import distance, per_row
-from arena.geometry.halfspaces import project
-from arena.geometry.scale import balanced, times_power
-from arena.interface import settings
-from arena.interface.contracts import Attack
-from arena.target.target import Target
-from arena.toolbox.box import across_the_box
-from arena.toolbox.directions import boundaries, runners_up, slope
-from arena.toolbox.search import walk_back
+import arena
+from arena.toolbox import (
+    across_the_box,
+    balanced,
+    boundaries,
+    distance,
+    per_row,
+    project_on_halfspace,
+    runners_up,
+    slope,
+    times_power,
+    walk_back,
+)
 
 MOST_BIAS = 0.1  # of a step towards the clean image's projection (alpha_max; these three as published)
 OVERSHOOT = 1.05  # how far a step goes, in distances to the boundary (eta)
@@ -24,14 +28,14 @@ BACK = 0.9  # share of its perturbation that an adversarial keeps before the nex
 TINY = 1e-12
 
 
-class FAB(Attack):
+class FAB(arena.Attack):
     """Steps onto the nearest linearised boundary inside the box, biased towards the projection of the clean image onto
     it (Algorithm 1), so that the walk stays close to the clean image; from an adversarial a part of the way back."""
 
     access = "gradient"
     targeted: ClassVar[bool] = False  # whether each class has a walk of its own
 
-    class Settings(settings.Settings):
+    class Settings(arena.Settings):
         steps: int = Field(100, gt=0, description="of each walk: two queries, and a gradient for each class considered")
         restarts: int = Field(
             1, gt=0, description="walks, the first from the clean image, others from noise half as far as the best"
@@ -40,7 +44,7 @@ class FAB(Attack):
             10, gt=1, description="classes considered: the label and the likeliest others of the clean image"
         )
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings
         others = runners_up(target.scores(x), y, s.candidates - 1)
         for restart in range(s.restarts):
@@ -48,13 +52,13 @@ class FAB(Attack):
                 self._walk(target, x, self._noisy(target, x, rng) if restart else x, y, classes)
         return walk_back(target, x, y)
 
-    def _noisy(self, target: Target, x: Tensor, rng: torch.Generator) -> Tensor:
+    def _noisy(self, target: arena.Target, x: Tensor, rng: torch.Generator) -> Tensor:
         reach = target.best_distance.clamp_max(across_the_box(self.norm, x)) / 2
         noise = torch.randn(x.shape, generator=rng).to(x.device)
         size = distance(self.norm, noise, torch.zeros_like(noise))
         return (x + per_row(reach / size, x) * noise).clamp(0, 1)
 
-    def _walk(self, target: Target, x: Tensor, image: Tensor, y: Tensor, others: Tensor) -> None:
+    def _walk(self, target: arena.Target, x: Tensor, image: Tensor, y: Tensor, others: Tensor) -> None:
         """From `image` [B, ...], where of the classes `others` [B, k] the nearest may change at each step."""
         for _ in range(self.settings.steps):
             gap, normal = self._nearest(*boundaries(target, image, y, others))
@@ -76,10 +80,9 @@ class FAB(Attack):
 
     def _onto(self, image: Tensor, normal: Tensor, gap: Tensor) -> Tensor:
         """The smallest move [B, ...] of `image` in the box onto the boundary, from either side."""
-        side = gap.sign()
-        return project(self.norm, image.flatten(1), side[:, None] * normal, gap.abs(), image.shape[1]).move.view_as(
-            image
-        )
+        outward = gap.sign()[:, None] * normal
+        across = project_on_halfspace(self.norm, image.flatten(1), outward, gap.abs(), image.shape[1])
+        return across.move.view_as(image)
 
 
 class L2FAB(FAB):

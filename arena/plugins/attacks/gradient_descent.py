@@ -8,15 +8,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena.errors import BudgetExhausted
-from arena.geometry.distances import per_row, project
-from arena.interface import settings
-from arena.interface.contracts import Attack
-from arena.target.logits import margin
-from arena.target.target import Target
-from arena.toolbox.box import across_the_box
-from arena.toolbox.directions import steepest, unit
-from arena.toolbox.search import epsilon_grid, smallest_epsilon, walk_back
+import arena
+from arena.toolbox import (
+    across_the_box,
+    epsilon_grid,
+    margin,
+    per_row,
+    project,
+    smallest_epsilon,
+    steepest,
+    unit,
+    walk_back,
+)
 
 STEPS = "gradient steps at each epsilon"
 STEP_SIZE = "length of a step, in epsilons"
@@ -26,7 +29,7 @@ EPSILONS = "number of epsilons on the grid, evenly spaced"
 BISECTIONS = "refinements between the first epsilon of the grid that fools and the one before"
 
 
-class GradientDescent(Attack):
+class GradientDescent(arena.Attack):
     """The loop that FGM, FGSM, BIM and MIM configure. Foolbox's takes one epsilon for the whole batch."""
 
     access = "gradient"
@@ -35,7 +38,7 @@ class GradientDescent(Attack):
     # of the logits. Measured: as good on the paper's CNNs, and a quarter closer on the nearest neighbor, whose logits
     # (distances) are all alike.
 
-    class Settings(settings.Settings):
+    class Settings(arena.Settings):
         """A single step needs no bisections: those between the adversarial and the clean image come to the same."""
 
         steps: int = Field(1, gt=0, description=STEPS)
@@ -45,7 +48,7 @@ class GradientDescent(Attack):
         epsilons: int = Field(1000, gt=0, description=EPSILONS)
         bisections: int = Field(0, ge=0, description=BISECTIONS)
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings
         clean_gradient = target.gradient(x, margin)  # the first step's at every epsilon
         grid = epsilon_grid(s.max_epsilon or across_the_box(self.norm, x), s.epsilons, x.device)
@@ -57,13 +60,13 @@ class GradientDescent(Attack):
         return walk_back(target, x, y)
 
     def _descend(
-        self, target: Target, clean: Tensor, y: Tensor, gradient: Tensor, epsilon: Tensor, index: Tensor
+        self, target: arena.Target, clean: Tensor, y: Tensor, gradient: Tensor, epsilon: Tensor, index: Tensor
     ) -> Tensor:
         """Whether [n] the walk from `clean` [n, ...] within `epsilon` [n] met an adversarial; there it ends."""
         fooled = torch.zeros_like(index, dtype=torch.bool)
         rows = gradient.flatten(1).any(1).nonzero().flatten()  # a flat start leads nowhere
         x, direction = clean[rows], torch.zeros_like(clean[rows])
-        with suppress(BudgetExhausted):  # of the rows that are left
+        with suppress(arena.BudgetExhausted):  # of the rows that are left
             for step in range(self.settings.steps if len(rows) else 0):
                 gradient = gradient[rows] if step == 0 else target.gradient(x, margin, index[rows])
                 direction = self.settings.momentum * direction + unit(gradient, order=1)

@@ -8,21 +8,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena.geometry.distances import per_row
-from arena.interface import settings
-from arena.interface.contracts import Attack
-from arena.target.slices import slices
-from arena.target.target import Target
-from arena.toolbox.directions import unit
-from arena.toolbox.search import bisect_between, candidates
-from arena.toolbox.starts import on_the_boundary
+import arena
+from arena.toolbox import bisect_between, candidates, on_the_boundary, per_row, slices, unit
 
 FIRST_RADIUS = 0.1  # of the first probes; later ones lie at the distance from the clean image / number of pixels
 BISECTIONS = 14  # after a jump: finer than the radius of the probes
 HALVINGS = 10  # of a jump that leaves the adversarial region
 
 
-class HopSkipJump(Attack):
+class HopSkipJump(arena.Attack):
     """The L2 form (Algorithm 2). Foolbox 3.3.4 normalises the estimates over the whole batch, so that a sample's jumps
     depend on the others', and gives the batch up if one start fails.
     """
@@ -31,7 +25,7 @@ class HopSkipJump(Attack):
     norm = "l2"
     access = "decision"
 
-    class Settings(settings.Settings):
+    class Settings(arena.Settings):
         steps: int = Field(30, gt=0, description="jumps")
         probes: int = Field(
             100,
@@ -40,7 +34,7 @@ class HopSkipJump(Attack):
         )
         draws: int = Field(100, gt=0, description="noises tried as starting points, one query each")
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         index = on_the_boundary(target, x, y, self.settings.draws, rng)
         for step in range(1, self.settings.steps + 1 if len(index) else 0):
             length = target.best_distance[index]
@@ -50,7 +44,7 @@ class HopSkipJump(Attack):
             self._jump(target, x, y, index, per_row(length / math.sqrt(step), x) * normal)
         return candidates(target, x)
 
-    def _jump(self, target: Target, x: Tensor, y: Tensor, index: Tensor, jump: Tensor) -> None:
+    def _jump(self, target: arena.Target, x: Tensor, y: Tensor, index: Tensor, jump: Tensor) -> None:
         """From the closest adversarials of the samples `index` by `jump` [n, ...], halved until it fools, then back to
         the boundary."""
         start, landed = target.best, target.best
@@ -66,7 +60,7 @@ class HopSkipJump(Attack):
 
 
 def estimated_normal(
-    target: Target, image: Tensor, y: Tensor, index: Tensor, radius: Tensor, probes: int, rng: torch.Generator
+    target: arena.Target, image: Tensor, y: Tensor, index: Tensor, radius: Tensor, probes: int, rng: torch.Generator
 ) -> Tensor:
     """Unit directions [n, ...] into the adversarial region, from decisions at `probes` images in a distance of
     radius [n] around each image [n, ...] (equation 16: their mean is subtracted, which lowers the variance).
@@ -82,7 +76,7 @@ def estimated_normal(
 
 
 def _normal(
-    target: Target, image: Tensor, y: Tensor, index: Tensor, radius: Tensor, probes: int, rng: torch.Generator
+    target: arena.Target, image: Tensor, y: Tensor, index: Tensor, radius: Tensor, probes: int, rng: torch.Generator
 ) -> Tensor:
     noise = torch.randn(len(image) * probes, *image.shape[1:], generator=rng).to(image.device)
     centre, radius = image.repeat_interleave(probes, 0), per_row(radius.repeat_interleave(probes), image)

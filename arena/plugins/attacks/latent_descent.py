@@ -6,13 +6,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena.interface import settings
-from arena.interface.contracts import Attack
-from arena.target.target import Target
-from arena.toolbox.search import bisect_between, walk_back
+import arena
+from arena.toolbox import bisect_between, walk_back
 
 
-class LatentDescent(Attack):
+class LatentDescent(arena.Attack):
     """Steps towards the reconstruction by the most likely wrong class, until that class it is; then bisects within the
     last step, and between its end and the clean image. What a binarising defense does not see of the perturbation,
     the referee takes away (section 5, "Postprocessing"). Scores and reconstructions are a query each.
@@ -22,19 +20,19 @@ class LatentDescent(Attack):
     norm = "l2"
     access = "reconstruction"
 
-    class Settings(settings.Settings):
+    class Settings(arena.Settings):
         epsilon: float = Field(
             1e-2, gt=0, le=1, description="share of the way to the reconstruction that a step goes (equation 9)"
         )
         steps: int = Field(1000, gt=0, description="steps at most, a query and a reconstruction each")
         bisections: int = Field(10, ge=0, description="of the last step")
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         before, after, fooled = self._descend(target, x, y)
         bisect_between(target, before, after, y, fooled, self.settings.bisections)
         return walk_back(target, x, y)
 
-    def _descend(self, target: Target, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _descend(self, target: arena.Target, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The images [B, ...] before and after the last step of each sample, and whether [B] that step fooled."""
         before, after = x.clone(), x.clone()
         index = torch.arange(len(x), device=x.device)

@@ -9,22 +9,28 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena.geometry.distances import distance, per_row, project_in_box
-from arena.interface import settings
-from arena.interface.contracts import Attack
+import arena
 from arena.plugins.attacks.deepfool import movable
-from arena.target.target import Target
-from arena.toolbox.directions import Loss, scores_and_gradient, slope, unit
-from arena.toolbox.losses import log_odds, normalized_margin
-from arena.toolbox.reset import reset_best
-from arena.toolbox.search import walk_back
+from arena.toolbox import (
+    Loss,
+    distance,
+    log_odds,
+    normalized_margin,
+    per_row,
+    project_in_box,
+    reset_best,
+    scores_and_gradient,
+    slope,
+    unit,
+    walk_back,
+)
 
 LAST_STEP = 0.01  # of the first; the steps shrink by a cosine
 LAST_GAMMA = 0.001
 STEP_SIZE = "L2 length of the first step (alpha); they shrink to a hundredth by a cosine"
 
 
-class MinimumNorm(Attack):
+class MinimumNorm(arena.Attack):
     """Fast Minimum-Norm attack (Algorithm 1 of the publication): after each step the ball shrinks where the image is
     adversarial and grows where it is not. Foolbox 3.3.4 never projects onto the L2 ball and keeps a pixel too many in
     the L0 ball.
@@ -36,7 +42,7 @@ class MinimumNorm(Attack):
     access = "gradient"
     first_epsilon: ClassVar[float] = math.inf  # the radius before the first step
 
-    class Settings(settings.Settings):
+    class Settings(arena.Settings):
         steps: int = Field(200, gt=0, description="of both descents together, one query and gradient each")
         step_size: float = Field(1.0, gt=0, description=STEP_SIZE)
         gamma: float = Field(
@@ -46,7 +52,7 @@ class MinimumNorm(Attack):
             description="share by which the ball shrinks or grows: FMN's at first, DDN's throughout; 0.05 as published",
         )
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         half = self.settings.steps // 2
         image, epsilon = x, torch.full_like(x[:, 0, 0, 0], self.first_epsilon)
         image, epsilon = self._descend(target, x, y, image, epsilon, normalized_margin, self.settings.steps - half)
@@ -57,7 +63,7 @@ class MinimumNorm(Attack):
         return self.finish(target, x, y, rng)
 
     def _descend(
-        self, target: Target, x: Tensor, y: Tensor, image: Tensor, epsilon: Tensor, loss: Loss, steps: int
+        self, target: arena.Target, x: Tensor, y: Tensor, image: Tensor, epsilon: Tensor, loss: Loss, steps: int
     ) -> tuple[Tensor, Tensor]:
         """The images and radii [B] after steps along the gradient of `loss`; in these and in slopes counts only what
         the box would not stop."""
@@ -73,7 +79,7 @@ class MinimumNorm(Attack):
         return image, epsilon
 
     def resize(
-        self, epsilon: Tensor, gamma: float, gap: Tensor, gradient: Tensor, length: Tensor, target: Target
+        self, epsilon: Tensor, gamma: float, gap: Tensor, gradient: Tensor, length: Tensor, target: arena.Target
     ) -> Tensor:
         """The next radius [B], from the last image's margin [B], gradient of the loss [B, ...] and distance [B].
 
@@ -91,7 +97,7 @@ class MinimumNorm(Attack):
         In L1 onto what of it is in the box: what clipping takes from a pixel must be left to the others."""
         return project_in_box(self.norm, image, x, epsilon)
 
-    def finish(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def finish(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         return walk_back(target, x, y)
 
 
@@ -129,7 +135,7 @@ class L0FMN(MinimumNorm):
     first_epsilon = 1.0
 
     def resize(
-        self, epsilon: Tensor, gamma: float, gap: Tensor, gradient: Tensor, length: Tensor, target: Target
+        self, epsilon: Tensor, gamma: float, gap: Tensor, gradient: Tensor, length: Tensor, target: arena.Target
     ) -> Tensor:
         """A whole number of pixels, and by one at least."""
         fewer = torch.minimum(torch.minimum(epsilon - 1, (epsilon * (1 - gamma)).floor()), target.best_distance)
@@ -139,7 +145,7 @@ class L0FMN(MinimumNorm):
     def inside(self, image: Tensor, x: Tensor, epsilon: Tensor) -> Tensor:
         return x + largest(image - x, epsilon)
 
-    def finish(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def finish(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         return reset_best(target, x, y, self.norm, rng)
 
 
@@ -154,7 +160,7 @@ class DDN(MinimumNorm):
     first_epsilon = 1.0
 
     def resize(
-        self, epsilon: Tensor, gamma: float, gap: Tensor, gradient: Tensor, length: Tensor, target: Target
+        self, epsilon: Tensor, gamma: float, gap: Tensor, gradient: Tensor, length: Tensor, target: arena.Target
     ) -> Tensor:
         return epsilon * torch.where(gap > 0, 1 - self.settings.gamma, 1 + self.settings.gamma)
 

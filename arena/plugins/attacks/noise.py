@@ -8,21 +8,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena.geometry.distances import per_row
-from arena.interface import settings
-from arena.interface.contracts import Attack
-from arena.target.target import Target
-from arena.toolbox.search import epsilon_grid, smallest_epsilon
+import arena
+from arena.toolbox import epsilon_grid, per_row, smallest_epsilon
 
 MARGIN = 1.2  # a restart searches up to that multiple of the best epsilon so far: noise is not monotone in it
 
 
-class Noise(Attack):
+class Noise(arena.Attack):
     """Draws noise at rising epsilons until it fools; each restart searches below the last one's success."""
 
     access = "decision"
 
-    class Settings(settings.Settings):
+    class Settings(arena.Settings):
         epsilons: int = Field(100, gt=0, description="strengths tried by a restart, one draw and query each")
         restarts: int = Field(10, gt=0, description="searches, each below 1.2 times the best strength so far")
 
@@ -30,7 +27,7 @@ class Noise(Attack):
     def noisy(self, x: Tensor, epsilon: Tensor, rng: torch.Generator) -> Tensor:
         """The images x [n, ...] under a fresh draw of noise of strength epsilon [n], in (0, 1]."""
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         grid = epsilon_grid(1, self.settings.epsilons, x.device)
         limit = torch.ones(len(x), device=x.device)
 

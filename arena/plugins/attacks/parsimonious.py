@@ -6,19 +6,15 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from arena.interface import settings
-from arena.interface.contracts import Attack
-from arena.target.logits import margin
-from arena.target.slices import slices
-from arena.target.target import Target
-from arena.toolbox.search import bisect, candidates, epsilon_grid, smallest_epsilon
+import arena
+from arena.toolbox import bisect, candidates, epsilon_grid, margin, slices, smallest_epsilon
 
 GRID = 20  # epsilons, up to 1, for the first corners
 BISECTIONS = 15  # between 0 and the last epsilon, for later ones
 PROGRESS = 1e-4  # of the margin, or of epsilon: a round that brings less is the last
 
 
-class Parsimonious(Attack):
+class Parsimonious(arena.Attack):
     """Every value moves by epsilon, up or down; at first all go down. In each round every block of a channel is tried
     the other way, and as many of the best turn together as raise the margin most; where none does, blocks get smaller.
 
@@ -30,7 +26,7 @@ class Parsimonious(Attack):
     norm = "linf"
     access = "score"
 
-    class Settings(settings.Settings):
+    class Settings(arena.Settings):
         blocks: tuple[PositiveInt, ...] = Field(
             (4, 2, 1), min_length=1, description="sides of the blocks, pixels, one after the other"
         )
@@ -40,7 +36,7 @@ class Parsimonious(Attack):
             description="shares of the values; each restarts from the best corner with so many turned at random",
         )
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings
         corners = Corners(target, x, y)
         for side in s.blocks:
@@ -56,7 +52,7 @@ class Parsimonious(Attack):
 class Corners:
     """A corner of a ball around each image: the balls' radii epsilon [B] and which values are up, bool [B, values]."""
 
-    def __init__(self, target: Target, x: Tensor, y: Tensor) -> None:
+    def __init__(self, target: arena.Target, x: Tensor, y: Tensor) -> None:
         self.target, self.x, self.y = target, x, y
         self.image_bytes = x[0].numel() * x.element_size()
         self.up = torch.zeros_like(x.flatten(1), dtype=torch.bool)

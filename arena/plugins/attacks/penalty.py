@@ -6,17 +6,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena.geometry.distances import per_row
-from arena.interface import settings
-from arena.interface.contracts import Attack
-from arena.target.logits import margin
-from arena.target.target import Target
-from arena.toolbox.directions import scores_and_gradient
-from arena.toolbox.losses import normalized, normalized_margin
-from arena.toolbox.search import walk_back
+import arena
+from arena.toolbox import margin, normalized, normalized_margin, per_row, scores_and_gradient, walk_back
 
 
-class CarliniWagner(Attack):
+class CarliniWagner(arena.Attack):
     """Carlini & Wagner 2017, as foolbox plays it: Adam in the space of arctanh x, on normalized logits, for c weighs
     them against distances.
 
@@ -28,13 +22,13 @@ class CarliniWagner(Attack):
     norm = "l2"
     access = "gradient"
 
-    class Settings(settings.Settings):
+    class Settings(arena.Settings):
         searches: int = Field(6, gt=0, description="values of c tried: tenfold until one fools, then by bisection")
         steps: int = Field(100, gt=0, description="of Adam for each c, one query and gradient each")
         step_size: float = Field(0.1, gt=0, description="Adam's learning rate, in the space of arctanh x")
         first_c: float = Field(2.0, gt=0, description="first weight of the margin against the squared L2 distance")
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         from foolbox.attacks import L2CarliniWagnerAttack
 
         s = self.settings
@@ -49,7 +43,7 @@ class CarliniWagner(Attack):
         return walk_back(target, x, y)
 
 
-class EAD(Attack):
+class EAD(arena.Attack):
     """Elastic-net attack (Chen et al. 2018), by their L1 decision rule: FISTA on the squared L2 distance and c times
     the margin of normalized logits, which sets small changes of pixels to zero (the L1 term).
 
@@ -60,7 +54,7 @@ class EAD(Attack):
     norm = "l1"
     access = "gradient"
 
-    class Settings(settings.Settings):
+    class Settings(arena.Settings):
         searches: int = Field(6, gt=0, description="values of c tried: tenfold until one fools, then by bisection")
         steps: int = Field(100, gt=0, description="of FISTA for each c, one query and gradient each")
         step_size: float = Field(
@@ -75,7 +69,7 @@ class EAD(Attack):
             description="pixel changes below it are set to 0 at each step (beta; the largest published: fewest pixels)",
         )
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         c = torch.full_like(x[:, 0, 0, 0], self.settings.first_c)
         low, high = torch.zeros_like(c), torch.full_like(c, torch.inf)
         for _ in range(self.settings.searches):
@@ -84,7 +78,7 @@ class EAD(Attack):
             c = torch.where(high.isfinite(), (low + high) / 2, 10 * c)
         return walk_back(target, x, y)
 
-    def _descend(self, target: Target, x: Tensor, y: Tensor, c: Tensor) -> Tensor:
+    def _descend(self, target: arena.Target, x: Tensor, y: Tensor, c: Tensor) -> Tensor:
         """Whether [B] the descent with the weights c [B] met an adversarial."""
         s = self.settings
         fooled = torch.zeros_like(y, dtype=torch.bool)

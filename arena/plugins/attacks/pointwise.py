@@ -8,17 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena.geometry.distances import per_row
-from arena.interface import settings
-from arena.interface.contracts import Attack
+import arena
 from arena.plugins.attacks.noise import salt_and_pepper
-from arena.target.target import Target
-from arena.toolbox.reset import Reset
-from arena.toolbox.search import bisect, epsilon_grid, smallest_epsilon
-from arena.toolbox.starts import nearest_other
+from arena.toolbox import Reset, bisect, epsilon_grid, nearest_other, per_row, smallest_epsilon
 
 
-class Pointwise(Attack):
+class Pointwise(arena.Attack):
     """Resets perturbed pixels in random order as long as the image stays adversarial, until none can be reset.
 
     Beyond the paper: what survives of two restarts, taken together, is again a starting point, one with few pixels
@@ -27,7 +22,7 @@ class Pointwise(Attack):
 
     access = "decision"
 
-    class Settings(settings.Settings):
+    class Settings(arena.Settings):
         restarts: int = Field(10, gt=0, description="noises to start from; 10 in the paper")
         epsilons: int = Field(
             100, gt=0, description="amounts of noise tried for each, as shares of the pixels, evenly spaced"
@@ -36,7 +31,7 @@ class Pointwise(Attack):
             10, ge=0, description="times that each restart is joined with another and reset again; 0 in the paper"
         )
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         walk = Restarts(target, x, y, self.norm, self.settings.restarts, rng)
         walk.start(x, y, self.settings.epsilons)
         walk.reset()

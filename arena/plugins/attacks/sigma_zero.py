@@ -6,20 +6,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena.geometry.distances import per_row
-from arena.interface import settings
-from arena.interface.contracts import Attack
-from arena.target.logits import margin
-from arena.target.target import Target
-from arena.toolbox.directions import scores_and_gradient
-from arena.toolbox.losses import normalized_margin
-from arena.toolbox.reset import reset_best
+import arena
+from arena.toolbox import margin, normalized_margin, per_row, reset_best, scores_and_gradient
 
 TINY = 1e-12
 LAST_STEP = 0.1  # of the first; the steps shrink by a cosine (the authors' code)
 
 
-class SigmaZero(Attack):
+class SigmaZero(arena.Attack):
     """Descends the margin and a smooth count of the perturbed pixels, s / (s + sigma) for a pixel changed by sqrt(s),
     by Adam; each step sets back the pixels that changed by less than a threshold, which rises while the image is
     adversarial (Algorithm 1).
@@ -32,7 +26,7 @@ class SigmaZero(Attack):
     norm = "l0"
     access = "gradient"
 
-    class Settings(settings.Settings):
+    class Settings(arena.Settings):
         steps: int = Field(
             200, gt=0, description="of the descent, one query and gradient each (the publication's: 1000)"
         )
@@ -41,7 +35,7 @@ class SigmaZero(Attack):
         threshold: float = Field(0.3, ge=0, lt=1, description="change below which a pixel is set back, at first (tau)")
         drift: float = Field(0.01, gt=0, description="by which the threshold moves, in step sizes (t)")
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings
         change, threshold = torch.zeros_like(x), torch.full_like(x[:, 0, 0, 0], s.threshold)
         adam = torch.optim.Adam([change], lr=s.step_size)

@@ -10,14 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena.geometry.distances import per_row
-from arena.interface import settings
-from arena.interface.contracts import Attack
-from arena.target.logits import margin
-from arena.target.target import Target
-from arena.toolbox.box import across_the_box
-from arena.toolbox.directions import unit
-from arena.toolbox.search import walk_back
+import arena
+from arena.toolbox import across_the_box, margin, per_row, unit, walk_back
 
 SHRINK = 0.97  # of epsilon where it fools
 HALVINGS = (
@@ -37,7 +31,7 @@ EPSILON = "radius of the ball at first, in the attack's norm; none: 1 (Linf), 0.
 SHARE = "share of the image that the first window covers (the publication's p)"
 
 
-class Square(Attack):
+class Square(arena.Attack):
     """Redraws a window of the perturbation and keeps what raises the margin. The publication's epsilon is fixed; here
     it shrinks as soon as it fools, and the search goes on from the perturbation, scaled.
     """
@@ -45,12 +39,12 @@ class Square(Attack):
     access = "score"
     span: ClassVar[float]  # the first epsilon, as a share of what spans the box
 
-    class Settings(settings.Settings):
+    class Settings(arena.Settings):
         steps: int = Field(5000, gt=0, description=STEPS)
         epsilon: float | None = Field(None, gt=0, description=EPSILON)
         share: float = Field(0.8, gt=0, le=1, description=SHARE)
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings
         epsilon = torch.full_like(x[:, 0, 0, 0], s.epsilon or self.span * across_the_box(self.norm, x))
         value = torch.full_like(epsilon, -torch.inf)

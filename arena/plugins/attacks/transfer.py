@@ -9,22 +9,24 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
+import arena
 from arena.data import DEFAULT
-from arena.errors import NotApplicable, UserError
-from arena.geometry.distances import per_row, project
-from arena.geometry.norms import spec_of
-from arena.interface import settings
-from arena.interface.contracts import Attack, Defense
-from arena.interface.dataset import Dataset
-from arena.interface.references import resolve
 from arena.models.substitute import check_takes, load_substitute
 from arena.models.weights import shipped
 from arena.plugins.attacks.gradient_descent import BIM
-from arena.target.logits import margin
-from arena.target.query_log import QueryLog
-from arena.target.target import Target
-from arena.toolbox.directions import steepest, unit
-from arena.toolbox.search import candidates, epsilon_grid, smallest_epsilon
+from arena.toolbox import (
+    candidates,
+    epsilon_grid,
+    margin,
+    per_row,
+    project,
+    resolve,
+    smallest_epsilon,
+    spec_of,
+    steepest,
+    substitute_target,
+    unit,
+)
 
 SUBSTITUTE = (
     "a network trained on the data at hand: weights that `arena train substitute` wrote, or a function that makes a"
@@ -33,31 +35,17 @@ SUBSTITUTE = (
 BALLS = "radii around the clean image that BIM stays in, in the attack's norm"
 
 
-class Substitute(Defense):
-    """The network that stands in for the defense."""
-
-    name = "substitute"
-    gradient = "autograd"
-
-    def __init__(self, network: nn.Module, device: str) -> None:
-        super().__init__(device=device)
-        self.network = network.to(self.device)
-
-    def scores(self, x: Tensor) -> Tensor:
-        return self.network(x)
-
-
 def substitute_network(name: str | None) -> nn.Module:
     """The network that the setting `substitute` names; raises UserError if there is none."""
     if name is not None and ":" in name:
         network = resolve(name)()
         if not isinstance(network, nn.Module):
-            raise UserError(f"substitute {name} makes {type(network).__name__}: return a torch module")
+            raise arena.UserError(f"substitute {name} makes {type(network).__name__}: return a torch module")
         return network
     return load_substitute(name or shipped("substitute"))
 
 
-class Transfer(Attack):
+class Transfer(arena.Attack):
     """Searches for the smallest adversarial along perturbations of the substitute: the single gradient step of FGM or
     FGSM, and where BIM ends inside balls of several sizes. The smallest perturbation that fools the substitute is no
     good direction for a robust target, larger ones are.
@@ -65,7 +53,7 @@ class Transfer(Attack):
 
     access = "decision"
 
-    class Settings(settings.Settings):
+    class Settings(arena.Settings):
         substitute: str | None = Field(None, description=SUBSTITUTE)
         max_epsilon: float = Field(1.0, gt=0, description="length of the longest perturbation, before clipping")
         epsilons: int = Field(100, gt=0, description="lengths tried along a direction, evenly spaced")
@@ -79,24 +67,24 @@ class Transfer(Attack):
         self.network = substitute_network(self.settings.substitute).eval().requires_grad_(False)
 
     @classmethod
-    def settings_for(cls, data: Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
+    def settings_for(cls, data: arena.Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
         if given.get("substitute") is None and data.name != DEFAULT.name:
             train = f"`arena train substitute --dataset {data.name}`"
-            raise NotApplicable(
+            raise arena.NotApplicable(
                 f"attack {cls.name} has no substitute for {data.name}: {train} makes one, set substitute"
             )
         return super().settings_for(data, given)
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         remedy = 'set substitute = "file.py:name" to a function that makes a network for this data, or leave it out'
         check_takes(f"attack {self.name}", self.network, tuple(x.shape[1:]), remedy)
-        substitute = Target(Substitute(self.network, str(x.device)), QueryLog(x, y, self.norm), "gradient")
+        substitute = substitute_target(self.network, x, y, self.norm)
         self._search(target, x, y, steepest(self.norm, substitute.gradient(x, margin)))
         for radius in self.settings.balls:
             self._search(target, x, y, self._climb(substitute, x, radius) - x)
         return candidates(target, x)
 
-    def _climb(self, substitute: Target, x: Tensor, radius: float) -> Tensor:
+    def _climb(self, substitute: arena.Target, x: Tensor, radius: float) -> Tensor:
         """Where BIM ends with its own settings, whether the substitute errs on the way or not."""
         walk = BIM.Settings()
         image, ball = x, x.new_full((len(x),), radius)
@@ -105,7 +93,7 @@ class Transfer(Attack):
             image = project(self.norm, image + step, x, ball).clamp(0, 1)
         return image
 
-    def _search(self, target: Target, x: Tensor, y: Tensor, perturbation: Tensor) -> None:
+    def _search(self, target: arena.Target, x: Tensor, y: Tensor, perturbation: Tensor) -> None:
         """Ask the target about images at growing distances from x [B, ...] along perturbations [B, ...]."""
         s = self.settings
         grid = epsilon_grid(s.max_epsilon, s.epsilons, x.device)

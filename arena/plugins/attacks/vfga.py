@@ -6,15 +6,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from arena.interface import settings
-from arena.interface.contracts import Attack
-from arena.target.target import Target
-from arena.toolbox.directions import scores_and_gradient
-from arena.toolbox.losses import cross_entropy
-from arena.toolbox.reset import reset_best
+import arena
+from arena.toolbox import cross_entropy, reset_best, scores_and_gradient
 
 
-class VFGA(Attack):
+class VFGA(arena.Attack):
     """One pixel a step, until the image fools: of the pixel that promises the most by rising and the one that does by
     falling, each tried at random lengths, the trial that leaves the label the least probability (Algorithm 2).
 
@@ -27,13 +23,13 @@ class VFGA(Attack):
     norm = "l0"
     access = "gradient"
 
-    class Settings(settings.Settings):
+    class Settings(arena.Settings):
         steps: int = Field(
             100, gt=0, description="pixels perturbed at most, one query and gradient each, and the trials"
         )
         trials: int = Field(10, gt=0, description="lengths tried for either pixel of a step, one query each")
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         index, image = torch.arange(len(x), device=x.device), x
         for _ in range(self.settings.steps):
             _, gradient = scores_and_gradient(target, image, y[index], cross_entropy, index)
@@ -61,7 +57,7 @@ class VFGA(Attack):
 
     def _vote(
         self,
-        target: Target,
+        target: arena.Target,
         image: Tensor,
         y: Tensor,
         pixels: Tensor,

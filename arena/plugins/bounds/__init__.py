@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from arena.interface.contracts import Bound, hookimpl
+import arena
 from arena.plugins.bounds.joint import Joint
 from arena.plugins.bounds.separate import Separate
 
 
-@hookimpl
-def register_bounds(register: Callable[[type[Bound]], None]) -> None:
+@arena.hookimpl
+def register_bounds(register: Callable[[type[arena.Bound]], None]) -> None:
     for bound in (Joint, Separate):
         register(bound)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+import arena
 from arena.evaluation.bounds import Descent, separate
 from arena.evaluation.bounds.separate import SeparateBound
-from arena.geometry.norms import Norm
-from arena.interface.contracts import Defense
 from arena.plugins.bounds.joint import Joint
+from arena.toolbox import Norm
 
 
 class Separate(Joint):
@@ -20,5 +20,5 @@ class Separate(Joint):
     name, norms, cheap = "separate", SeparateBound.norms, False
     Settings = Descent
 
-    def run(self, defense: Defense, x: Tensor, y: Tensor, norm: Norm, rng: torch.Generator) -> Tensor:
+    def run(self, defense: arena.Defense, x: Tensor, y: Tensor, norm: Norm, rng: torch.Generator) -> Tensor:
         return separate(defense, x, y, norm, seed=rng.initial_seed(), search=self.settings).value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from arena.interface.contracts import Defense, hookimpl
+import arena
 from arena.plugins.defenses.abs import ABS
 from arena.plugins.defenses.binary_abs import BinaryABS
 from arena.plugins.defenses.binary_cnn import BinaryCNN
@@ -13,7 +13,7 @@ from arena.plugins.defenses.madry import Madry
 from arena.plugins.defenses.nearest_neighbor import NearestNeighbor
 
 
-@hookimpl
-def register_defenses(register: Callable[[type[Defense]], None]) -> None:
+@arena.hookimpl
+def register_defenses(register: Callable[[type[arena.Defense]], None]) -> None:
     for defense in (CNN, BinaryCNN, NearestNeighbor, Madry, BinaryABS, ABS):
         register(defense)

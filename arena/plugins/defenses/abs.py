@@ -9,9 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from arena.interface.contracts import Defense
-from arena.interface.dataset import Dataset
-from arena.kernels.layers import PIXELS
+import arena
 from arena.models.analysis_by_synthesis import AnalysisBySynthesis, Explanation, Inference, InferenceSettings
 from arena.models.cnn import Binarize
 from arena.models.latent_prototypes import LatentPrototypes
@@ -24,7 +22,7 @@ class Settings(InferenceSettings, TrainedSettings):
     pass
 
 
-class ABS(Defense):
+class ABS(arena.Defense):
     """ABS of the paper (section 3). Its gradient is exact: f_c is a minimum over z, so its gradient is that at the best
     z, with z held fixed (envelope theorem); the paper did without.
 
@@ -52,7 +50,7 @@ class ABS(Defense):
         self._infer = Inference(self.network.decoder, self.settings)
 
     @classmethod
-    def settings_for(cls, data: Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
+    def settings_for(cls, data: arena.Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
         return trained_for(cls.name, data, super().settings_for(data, given))
 
     def fingerprint_state(self) -> Any:
@@ -66,7 +64,7 @@ class ABS(Defense):
     def score_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         explanation = self._explain(x)
         toward = explanation.image.view(len(x), -1, *x.shape[1:]) - self._input(x)[:, None]
-        return self.network.logits(explanation.score), 2 / PIXELS * self.network.scales.view(-1, 1, 1, 1) * toward
+        return self.network.logits(explanation.score), 2 / x[0].numel() * self.network.scales.view(-1, 1, 1, 1) * toward
 
     def converged_scores(self, x: Tensor) -> Tensor:
         return self.network.logits(self._infer.converged(self._input(x)))

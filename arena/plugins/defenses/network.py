@@ -5,25 +5,24 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from arena.interface.contracts import Defense, Gradient
-from arena.interface.dataset import Dataset
+import arena
 from arena.models.weights import load_calibration, load_weights
 from arena.plugins.defenses.trained import TrainedSettings, trained_for, weights_of
 
 
-class Network(Defense):
+class Network(arena.Defense):
     """A feed-forward classifier, differentiable by autograd.
 
     Raises:
         UserError: `weights` cannot be read, or are those of another architecture.
     """
 
-    gradient: ClassVar[Gradient] = "autograd"
+    gradient: ClassVar[Literal["autograd", "straight-through"]] = "autograd"
     shape, classes = (1, 28, 28), 10
     Settings = TrainedSettings
 
@@ -38,7 +37,7 @@ class Network(Defense):
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
-    def settings_for(cls, data: Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
+    def settings_for(cls, data: arena.Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
         return trained_for(cls.name, data, super().settings_for(data, given))
 
     @abstractmethod

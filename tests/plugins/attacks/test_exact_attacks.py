@@ -10,8 +10,8 @@ from arena.geometry.halfspaces import project
 from arena.interface.contracts import Defense
 from arena.models.nearest_neighbor import NearestNeighborModel
 from arena.plugins import attacks
-from arena.plugins.attacks.transfer import Substitute
 from arena.testing import LinearDefense
+from arena.toolbox.substitute import Substitute
 
 RNG = torch.Generator().manual_seed(5)
 PROTOTYPES = torch.rand(300, 1, 28, 28, generator=RNG)

@@ -6,20 +6,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+import arena
 from arena.evaluation.bounds import Search, joint
-from arena.geometry.distances import per_row
-from arena.interface import settings
-from arena.interface.contracts import Attack, Defense
 from arena.interface.prototypes import HasPrototypes, Points
 from arena.plugins.attacks.cutting_planes.duels import Duels, Each
-from arena.target.target import Target
-from arena.toolbox.reset import reset_best
-from arena.toolbox.search import candidates, smallest_epsilon
+from arena.toolbox import candidates, per_row, reset_best, smallest_epsilon
 
 LONGER = (1, 3, 10, 30)  # times the last stretch
 
 
-class CuttingPlanes(Attack):
+class CuttingPlanes(arena.Attack):
     """Crosses, by the smallest perturbation, every half-space that an adversarial must reach, as far as they are known;
     adds the one that this overlooked, and again (Kelley 1960; the half-spaces are those of
     `arena.evaluation.bounds.separation`).
@@ -30,7 +26,7 @@ class CuttingPlanes(Attack):
 
     access = "white-box"
 
-    class Settings(settings.Settings):
+    class Settings(arena.Settings):
         classes: int = Field(3, ge=1, description="how many to aim at, those with the least bounds")
         starts: int = Field(4, ge=1, description="descents of the bound to every class")
         rounds: int = Field(14, ge=1, description="how often half-spaces are added")
@@ -38,10 +34,10 @@ class CuttingPlanes(Attack):
         bisections: int = Field(5, ge=0, description="of the last stretch (L2, Linf), a query each")
 
     @classmethod
-    def applies_to(cls, defense: type[Defense]) -> bool:
+    def applies_to(cls, defense: type[arena.Defense]) -> bool:
         return issubclass(defense, HasPrototypes)
 
-    def run(self, target: Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         duels = self._duels(target.defense, x, y)
         for _ in range(self.settings.rounds):
             duels.play(self.settings.steps)
@@ -53,7 +49,7 @@ class CuttingPlanes(Attack):
             stretch(target, duels, sample, self.settings.bisections)
         return candidates(target, x)
 
-    def _duels(self, defense: Defense, x: Tensor, y: Tensor) -> Duels:
+    def _duels(self, defense: arena.Defense, x: Tensor, y: Tensor) -> Duels:
         """Each sample against the classes with the least bounds, in as many rows, one after the other."""
         bound = joint(defense, x, y, self.norm, search=Search(rounds=1, scouts=1, starts=self.settings.starts))
         classes = min(self.settings.classes, bound.per_class.shape[1] - 1)
@@ -64,7 +60,7 @@ class CuttingPlanes(Attack):
         return Duels(defense, self.norm, x[sample], y[sample], rival, own, other)
 
 
-def stretch(target: Target, duels: Duels, sample: Tensor, bisections: int) -> None:
+def stretch(target: arena.Target, duels: Duels, sample: Tensor, bisections: int) -> None:
     """Along the way to the image of each duel, which is about the sample [N], the first that is misclassified.
 
     The last stretch begins at the share of the way that was `reached`: below, one is adversarial only while nobody

@@ -8,13 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import arena
 from arena.evaluation.bounds.separation import Separation
-from arena.geometry.distances import distance, per_row
-from arena.geometry.norms import Norm
-from arena.interface.contracts import Defense
 from arena.interface.prototypes import Points, Prototypes, input_of, prototypes_of
 from arena.plugins.attacks.cutting_planes.moves import cheapest_flips, smallest_move
-from arena.target.query_log import binarize
+from arena.toolbox import Norm, binarize, distance, per_row
 
 MARGIN = 5e-3  # by which half-spaces are crossed at first, in units of the scores f_c
 WIDER = 3.0  # times that, where the defense's own search does not find what crosses
@@ -54,7 +52,9 @@ class Duels:
         own: what explains the image best as its label; other: the rival's prototype to begin with.
     """
 
-    def __init__(self, defense: Defense, norm: Norm, x: Tensor, label: Tensor, rival: Tensor, own: Each, other: Each):
+    def __init__(
+        self, defense: arena.Defense, norm: Norm, x: Tensor, label: Tensor, rival: Tensor, own: Each, other: Each
+    ):
         self.defense, self.norm, self.x, self.label, self.rival = defense, norm, x, label, rival
         self.prototypes: Prototypes = prototypes_of(defense)
         self.cuts, self.other = [own], other

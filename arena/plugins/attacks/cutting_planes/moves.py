@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog, minimize
 
-from arena.geometry.norms import Norm
+from arena.toolbox import Norm
 
 Array = NDArray[np.float64]
 
