@@ -61,15 +61,18 @@ def bisect(attempt: Attempt, low: Tensor, high: Tensor, bisections: int) -> Tens
     return high
 
 
-def bisect_between(target: Target, near: Tensor, far: Tensor, y: Tensor, fooled: Tensor, bisections: int) -> None:
-    """Ask the target about images between `near`, which do not fool, and `far` (both [B, ...]), where those do [B]."""
+def bisect_between(target: Target, near: Tensor, far: Tensor, y: Tensor, fooled: Tensor, bisections: int) -> Tensor:
+    """Ask the target about images between `near`, which do not fool, and `far` (both [B, ...]), where those do [B].
+
+    The nearest [B, ...] that were seen to fool; `near` itself where `far` does not."""
 
     def attempt(share: Tensor, index: Tensor) -> Tensor:
         images = torch.lerp(near[index], far[index], per_row(share, near))
         return target.labels(images.clamp(0, 1), index) != y[index]
 
     high = torch.where(fooled, 1.0, torch.inf)
-    bisect(attempt, torch.zeros_like(high), high, bisections)
+    share = bisect(attempt, torch.zeros_like(high), high, bisections)
+    return torch.lerp(near, far, per_row(torch.where(fooled, share, 0), near)).clamp(0, 1)
 
 
 def walk_back(target: Target, x: Tensor, y: Tensor) -> Tensor:

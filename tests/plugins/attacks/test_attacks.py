@@ -243,6 +243,23 @@ def test_half_of_the_steps_look_beyond_the_likeliest_other_class(name, optimum):
     assert record.distance == pytest.approx(optimum, rel=0.01)
 
 
+class Shell(LinearDefense):
+    """Up the gradient lies a plane of class 1, at 1.3 (L2) and 0.0657 (Linf); noise, which ends up farther, leads to
+    the shell of class 2 in the other half of the pixels, at 1 (L2) and 0.0505 (Linf)."""
+
+    def scores(self, x):
+        plane, shell = (x.flatten(1) - 0.5).split(392, 1)
+        uphill = plane.sum(1) / 392**0.5 / 1.3 - 1
+        return torch.stack([0 * uphill, uphill, 2 * (shell.square().sum(1) - 1)], 1)
+
+
+@pytest.mark.parametrize(("name", "optimum"), [("brendel-bethge-l2", 1), ("brendel-bethge-linf", 0.0505)])
+def test_the_walk_from_the_farther_start_may_end_closer(name, optimum):
+    x, y = torch.full((1, 1, 28, 28), 0.5), torch.zeros(1, dtype=torch.int64)
+    (record,) = arena.play(Shell(classes=3), arena.load_attack(name), x, y)
+    assert record.distance == pytest.approx(optimum, rel=0.02)
+
+
 @pytest.mark.parametrize("cls", attacks.GRADIENT, ids=lambda cls: cls.name)
 def test_estimated_gradients_of_a_linear_defense_are_as_good_as_true_ones(cls):
     defense = LinearDefense(classes=10)
