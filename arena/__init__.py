@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the same for type checkers, which do not see __getattr__
     from arena.interface.contracts import Attack as Attack
     from arena.interface.contracts import Bound as Bound
     from arena.interface.contracts import Defense as Defense
+    from arena.interface.contracts import Votes as Votes
     from arena.interface.contracts import hookimpl as hookimpl
     from arena.interface.dataset import Dataset as Dataset
     from arena.interface.prototypes import FiniteSet as FiniteSet
@@ -49,6 +50,7 @@ _EXPORTS = {
     "Status": "interface.results",
     "Target": "target.target",
     "UserError": "errors",
+    "Votes": "interface.contracts",
     "evaluate": "notebook",
     "hookimpl": "interface.contracts",
     "load_attack": "interface.registry",

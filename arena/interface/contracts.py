@@ -70,6 +70,20 @@ class Converges(Protocol):
         ...
 
 
+@runtime_checkable
+class Votes(Protocol):
+    """A defense that takes a vote of a base classifier on copies of the image with Gaussian noise."""
+
+    @property
+    def sigma(self) -> float:
+        """The standard deviation of the noise."""
+        ...
+
+    def base_scores(self, x: Tensor) -> Tensor:
+        """Logits [N, classes] of the base classifier for x [N, C, H, W], images and noise: its values are any."""
+        ...
+
+
 class _Plugin(ABC):
     """What a defense, an attack and a bound share: a name, validated settings and an identity.
 

@@ -10,7 +10,7 @@ from arena.testing.bounds import check_bound
 from arena.testing.defenses import check_defense
 from arena.testing.installed import check_plugin
 from arena.testing.linear import BinaryLinearDefense, LinearDefense
-from arena.testing.prototypes import ExactLinearDefense, LinearPrototypes
+from arena.testing.prototypes import ExactLinearDefense, LinearPrototypes, VotingLinear
 from arena.testing.report import Finding, Report
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "LinearDefense",
     "LinearPrototypes",
     "Report",
+    "VotingLinear",
     "check_attack",
     "check_bound",
     "check_defense",

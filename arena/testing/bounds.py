@@ -12,7 +12,7 @@ from arena.geometry.norms import Norm
 from arena.interface.contracts import Bound
 from arena.interface.registry import declaration_faults
 from arena.testing.linear import LinearDefense
-from arena.testing.prototypes import LinearPrototypes
+from arena.testing.prototypes import LinearPrototypes, VotingLinear
 from arena.testing.report import Report
 
 SAMPLES = 6
@@ -24,14 +24,14 @@ def check_bound(bound: Bound | type[Bound], *, defenses: Sequence[LinearDefense]
     """Bound the distances of a few images in every norm and report on the contract, `report.ok` being the verdict.
 
     A value above the minimal distance fails, whatever the bound's kind: on the kit's opponents no search misses
-    anything. One that is zero everywhere passes and is called weak. defenses: opponents whose `minimal_distance` is
-    known, by default those of the kit that the bound does not refuse.
+    anything, and draws are the same each time. One that is zero everywhere passes and is called weak. defenses:
+    opponents whose `minimal_distance` is known, by default those of the kit that the bound does not refuse.
     """
     report = Report(f"bound {getattr(bound, 'name', bound)!s}")
     ready = _declared(report, bound)
     if ready is None:
         return report
-    opponents = defenses or (LinearDefense(classes=10), LinearPrototypes(classes=10))
+    opponents = defenses or (LinearDefense(classes=10), LinearPrototypes(classes=10), VotingLinear(classes=2))
     applicable = []
     for defense in opponents:
         with report.guard("refusal", f"asked about the {defense.name} defense: "):

@@ -1,4 +1,4 @@
-"""Linear defenses that offer what few do: an exact gradient, or a reconstruction of the image by each class."""
+"""Linear defenses that offer what few do: an exact gradient, reconstructions by each class, votes under noise."""
 
 from __future__ import annotations
 
@@ -25,6 +25,16 @@ class ExactLinearDefense(LinearDefense):
 
     def score_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.scores(x), self.matrix.view(1, -1, *x.shape[1:]).expand(len(x), -1, -1, -1, -1)
+
+
+class VotingLinear(LinearDefense):
+    """What the votes of a linear classifier under Gaussian noise come to: of two classes the same plane."""
+
+    name = "voting-linear"
+    sigma = 0.25
+
+    def base_scores(self, x: Tensor) -> Tensor:
+        return self.scores(x)
 
 
 class LinearPrototypes(LinearDefense):

@@ -162,6 +162,8 @@ def _settings(kind: Kind, name: str) -> dict[str, Any]:
     """The settings of a plugin for the data that is played, `weights` of a defense among them."""
     if kind == "attack":
         given = _config.for_attack(name).own
+    elif kind == "bound":
+        given = _config.for_bound(name).own
     else:
         section = _config.for_defense(name)
         given = ({"weights": section.weights} if section.weights else {}) | section.own
@@ -169,12 +171,13 @@ def _settings(kind: Kind, name: str) -> dict[str, Any]:
     return settings
 
 
-def _bounds() -> Sequence[str]:
-    """The names of the bounds that are asked for."""
+def _bounds() -> list[str]:
+    """The names of the bounds that are asked for and can be computed on the data."""
     found, asked = registry(), _config.tournament.bounds
-    if asked in ("all", "cheap"):
-        return [name for name in found.names("bound") if asked == "all" or found.find("bound", name).cls.cheap]
-    return asked
+    if asked == "cheap":
+        cheap = [name for name in found.names("bound") if found.find("bound", name).cls.cheap]
+        return _fitting("bound", cheap, "all")
+    return _fitting("bound", found.names("bound") if asked == "all" else asked, asked)
 
 
 def _opponents(defense: Defense) -> list[str]:
@@ -299,7 +302,7 @@ def _attack(name: str) -> Attack:
 
 @cache
 def _bound(name: str) -> Bound:
-    return load_bound(name, **_config.for_bound(name).own)
+    return load_bound(name, **_settings("bound", name))
 
 
 @cache

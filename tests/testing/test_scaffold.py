@@ -14,7 +14,7 @@ from arena.errors import UserError
 from arena.testing.scaffold import new_plugin
 
 
-@pytest.mark.parametrize(("kind", "words", "checks"), [("attack", (), 10), ("bound", ("bound",), 25)])
+@pytest.mark.parametrize(("kind", "words", "checks"), [("attack", (), 10), ("bound", ("bound",), 37)])
 def test_a_new_plugin_installs_and_passes_its_own_test_and_the_kit(tmp_path, kind, words, checks):
     name = f"my-{kind}"
     made = arena("plugins", "new", *words, name, plugins=tmp_path, cwd=tmp_path)

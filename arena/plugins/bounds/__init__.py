@@ -7,9 +7,10 @@ from collections.abc import Callable
 import arena
 from arena.plugins.bounds.joint import Joint
 from arena.plugins.bounds.separate import Separate
+from arena.plugins.bounds.smoothing import Smoothing
 
 
 @arena.hookimpl
 def register_bounds(register: Callable[[type[arena.Bound]], None]) -> None:
-    for bound in (Joint, Separate):
+    for bound in (Joint, Separate, Smoothing):
         register(bound)
