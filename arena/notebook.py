@@ -218,7 +218,12 @@ def _chosen(
     """The attacks that are asked for; of a set those that apply."""
     if not isinstance(asked, str):
         settings = asked if isinstance(asked, Mapping) else {name: {} for name in asked}
-        return [_attack(name, dataset, of_attack) for name, of_attack in settings.items()]
+        named = [_attack(name, dataset, of_attack) for name, of_attack in settings.items()]
+        for attack in named:
+            if not attack.applies_to(type(defense)):
+                offers = f"access {defense.access!r}, gradient {defense.gradient!r}"
+                raise UserError(f"attack {attack.name} asks more than {defense.name} offers ({offers}): leave it out")
+        return named
     if asked not in ("quick", "all"):
         raise UserError(f"attacks = {asked!r}: give quick, all, a list of names, or settings by name")
     reduced = load_config(DEFAULT_FILE, "quick")

@@ -107,3 +107,13 @@ def test_the_example_notebook_runs(capsys):
         if cell["cell_type"] == "code":
             exec("".join(cell["source"]), names)
     assert "linf  all" in capsys.readouterr().out and len(names["epsilon"]) > 1
+
+
+def test_an_attack_that_asks_more_than_the_model_offers_is_named():
+    with pytest.raises(UserError, match="attack deepfool-l2 asks more than model offers .*gradient 'none'"):
+        evaluate(model=lambda x: Redder().eval()(x).detach())
+
+
+def test_images_beyond_the_default_bounds():
+    with pytest.raises(UserError, match=r"rescale to \[0, 1\], or set bounds"):
+        arena.evaluate(Redder(), IMAGES.astype(np.float32), LABELS, progress=False, layout="NHWC")

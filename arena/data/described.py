@@ -87,7 +87,8 @@ class DescribedDataset(Dataset):
             raise UserError(f"{where}: x has values that are not finite")
         least, most = float(images.min()), float(images.max())
         if least < low or most > high:
-            hint = "rescale to [0, 1], or set bounds" if self.settings.bounds is None else "set bounds as wide"
+            unset = self.settings.bounds in (None, (0, 1))
+            hint = "rescale to [0, 1], or set bounds" if unset else "set bounds as wide"
             raise UserError(f"{where}: x runs from {least:g} to {most:g}, outside [{low:g}, {high:g}]: {hint}")
         if self.settings.bounds is None and most <= 1 and images.dtype.kind in "ui" and images.dtype != np.uint8:
             raise UserError(f"{where}: x holds whole numbers up to {most:g}: set bounds, for example [0, 255]")

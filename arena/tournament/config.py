@@ -165,7 +165,7 @@ def load_config(file: Path | None = None, preset: str | None = None, **options: 
     for section, keys in options.items():
         values = _merged(values, {section: {key: value for key, value in keys.items() if value is not None}})
     config = parse_settings(Config, values, str(file))
-    return _with_absolute_paths(config, file.parent)
+    return _with_absolute_paths(config, file.parent.resolve())
 
 
 def default_file() -> Path:

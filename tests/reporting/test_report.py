@@ -167,6 +167,14 @@ def test_of_too_many_adversarials_the_closest_are_shown(played, tmp_path, monkey
     assert "those of every attack are too many for one page" in page.text
 
 
+def test_of_images_that_would_take_too_many_bytes_the_first_samples_are_shown(played, tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "BYTES", 5 * 28 * 28)  # the clean ones and the closest adversarials of two samples
+    page = page_of(played, tmp_path)
+    samples, images = unpacked(page)
+    assert len(images) <= 5 and [of["sample"] for of in samples] == [0, 1]
+    assert "the first 2 of 5 samples" in page.text
+
+
 def test_samples_come_in_blocks(played, tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "BLOCK", 2)
     page = page_of(played, tmp_path)

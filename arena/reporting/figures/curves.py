@@ -19,7 +19,7 @@ THRESHOLD = "_threshold"  # matplotlib keeps such labels out of legends
 def figure2(evidence: FigureData) -> Figure:
     """Accuracy against the size of perturbations, all defenses in each norm; lower bounds as dashed curves."""
     figure = Figure(figsize=(10, 3.6), layout="constrained")
-    for ax, norm in zip(figure.subplots(1, 3, sharey=True), NORM_LABELS, strict=True):
+    for ax, norm in zip(figure.subplots(1, len(evidence.norms), sharey=True), evidence.norms, strict=True):
         _accuracy_panel(ax, evidence, norm)
     figure.axes[0].set_ylabel("accuracy")
     named = {str(line.get_label()): line for ax in figure.axes for line in ax.get_lines()}
@@ -29,7 +29,7 @@ def figure2(evidence: FigureData) -> Figure:
 
 
 def _accuracy_panel(ax: Axes, evidence: FigureData, norm: Norm) -> None:
-    epsilon, closest = evidence.epsilons[norm], evidence.of_norm(norm)
+    epsilon, closest = evidence.epsilons.get(norm), evidence.of_norm(norm)
     ax.set(xlabel=f"{NORM_LABELS[norm]} distance", ylim=(0, 1.02))
     if not closest:
         return say(ax, f"no {NORM_LABELS[norm]} results stored:\nrun `arena run`")
@@ -44,6 +44,13 @@ def _accuracy_panel(ax: Axes, evidence: FigureData, norm: Norm) -> None:
             bounded = True
             values = np.array([bound.value for bound in bounds.values()])
             _steps(ax, values, width, label=plain(f"{name}, lower bound"), linestyle="--", fillstyle="none", **style)
+    if epsilon is not None:
+        _threshold(ax, epsilon)
+    if not bounded:
+        remark(ax, "no bounds stored: run `arena bounds`")
+
+
+def _threshold(ax: Axes, epsilon: float) -> None:
     ax.axvline(epsilon, color="0.4", linewidth=0.8, linestyle=":", label=THRESHOLD)
     ax.annotate(
         f"{epsilon:g}",
@@ -55,8 +62,6 @@ def _accuracy_panel(ax: Axes, evidence: FigureData, norm: Norm) -> None:
         color="0.4",
         fontsize=7,
     )
-    if not bounded:
-        remark(ax, "no bounds stored: run `arena bounds`")
 
 
 def _steps(ax: Axes, distances: np.ndarray, width: float, **style: Any) -> None:
@@ -69,7 +74,7 @@ def figure_queries(evidence: FigureData, defense: str) -> Figure:
     """The median over samples of the least distance found against the queries spent, every attack on one defense."""
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     figure.suptitle(f"{plain(defense)}: median distance of the closest adversarial so far")
-    panels = dict(zip(NORM_LABELS, figure.subplots(1, 3, sharex=True), strict=True))
+    panels = dict(zip(evidence.norms, figure.subplots(1, len(evidence.norms), sharex=True), strict=True))
     for norm, ax in panels.items():
         ax.set(xlabel="queries per sample", xscale="log", xlim=(1, 10), ylabel=f"{NORM_LABELS[norm]} distance")
     missing: dict[Norm, list[str]] = {norm: [] for norm in panels}

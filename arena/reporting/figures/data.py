@@ -13,9 +13,10 @@ from sqlalchemy import Connection, and_, func, select
 
 from arena.data import load_played
 from arena.errors import UserError
-from arena.geometry.norms import Norm
+from arena.geometry.norms import NORMS, Norm
 from arena.interface.results import Distal, Status
 from arena.reporting.curves import median_progress
+from arena.reporting.figures.style import PAPER_NORMS
 from arena.store import bounds as bound_rows
 from arena.store import datasets, schema
 from arena.store import distals as distal_rows
@@ -77,6 +78,11 @@ class FigureData:
         self._dataset, self._split, self._hash = found
         self.epsilons: dict[Norm, float] = datasets.thresholds(connection, self._hash)
         self.defenses = sorted({defense for defense, _ in self.closest})
+
+    @property
+    def norms(self) -> tuple[Norm, ...]:
+        """A panel each: the paper's norms, and others that were played."""
+        return (*PAPER_NORMS, *(norm for norm in NORMS if norm not in PAPER_NORMS and self.of_norm(norm)))
 
     def of_norm(self, norm: Norm) -> dict[str, Closest]:
         """The closest adversarials in a norm by defense, those without any result left out."""

@@ -17,14 +17,14 @@ BINS = 40
 def figure8(evidence: FigureData) -> Figure:
     """A histogram of minimal distances for each defense and norm, with its median; what it cannot show is written."""
     figure = Figure(figsize=(10, 0.8 + 0.6 * len(evidence.defenses)), layout="constrained")
-    for ax, norm in zip(figure.subplots(1, 3, sharey=True), NORM_LABELS, strict=True):
+    for ax, norm in zip(figure.subplots(1, len(evidence.norms), sharey=True), evidence.norms, strict=True):
         _panel(ax, evidence, norm)
     figure.axes[0].set_yticks(range(len(evidence.defenses)), [plain(name) for name in reversed(evidence.defenses)])
     return figure
 
 
 def _panel(ax: Axes, evidence: FigureData, norm: Norm) -> None:
-    epsilon, closest = evidence.epsilons[norm], evidence.of_norm(norm)
+    epsilon, closest = evidence.epsilons.get(norm), evidence.of_norm(norm)
     ax.set(xlabel=f"{NORM_LABELS[norm]} distance", ylim=(-0.1, len(evidence.defenses)))
     ax.tick_params(left=False)
     if not closest:
@@ -32,7 +32,8 @@ def _panel(ax: Axes, evidence: FigureData, norm: Norm) -> None:
     width = chart_width(np.concatenate([found.distances for found in closest.values()]), epsilon)
     edges = _edges(norm, width)
     ax.set_xlim(0, edges[-1])
-    ax.axvline(epsilon, color="0.4", linewidth=0.8, linestyle=":")
+    if epsilon is not None:
+        ax.axvline(epsilon, color="0.4", linewidth=0.8, linestyle=":")
     for index, name in enumerate(evidence.defenses):
         base = len(evidence.defenses) - 1 - index
         if name in closest:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from arena.errors import visible
 from arena.files import write_atomically
-from arena.geometry.norms import Norm, spec_of
+from arena.geometry.norms import NORMS, Norm, spec_of
 
 RC: Any = {
     "svg.hashsalt": "arena",  # else identifiers are random
@@ -31,7 +31,7 @@ MARKERS = ("o", "s", "^", "D", "v", "X", "P", "*")
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 
 PAPER_NORMS: tuple[Norm, ...] = ("l2", "linf", "l0")  # in its order
-NORM_LABELS: dict[Norm, str] = {norm: spec_of(norm).latex for norm in PAPER_NORMS}
+NORM_LABELS: dict[Norm, str] = {norm: spec_of(norm).latex for norm in NORMS}
 
 
 def look(index: int) -> dict[str, Any]:

@@ -15,9 +15,10 @@ import json
 import math
 import struct
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from arena.store.store import stored_image
 from arena.store.views import current_match
 
 EVERY_ATTACK = 120_000  # adversarials; a page with more than these would take too many megabytes
+BYTES = 160_000_000  # of all images, before they are compressed: samples beyond are left out
 BLOCK = 100  # samples, and buttons shown at once
 LEVELS = 15  # of a difference, on each side of zero
 
@@ -44,10 +46,12 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """`blocks`: the images; `index`: what the page must know to read them. `every_attack`: else the closest only."""
+    """`blocks`: the images; `index`: what the page must know to read them. `samples`: how many are shown, the first.
+    `every_attack`: else the closest only."""
 
     index: dict[str, Any]
     blocks: list[str]
+    samples: int
     adversarials: int
     every_attack: bool
 
@@ -55,7 +59,8 @@ class Gallery:
 def read_gallery(
     connection: Connection, best: Best, bounds: LowerBounds, clean: np.ndarray, class_names: Sequence[str] = ()
 ) -> Gallery:
-    """All samples with a result; the adversarials of every attack, or the closest ones where those are too many.
+    """All samples with a result, or as many as BYTES hold; the adversarials of every attack, or the closest ones where
+    those are too many.
 
     clean: images, float32 [N, C, H, W] in [0, 1]; class_names: empty where classes are called by number. Raises
     UserError for a stored image that cannot be read.
@@ -63,9 +68,11 @@ def read_gallery(
     matches = connection.execute(select(current_match).order_by(current_match.c.id)).all()
     result = schema.result.c
     found = select(func.count()).where(result.status == Status.FOUND, result.match_id.in_([row.id for row in matches]))
-    every_attack = connection.execute(found).scalar_one() <= EVERY_ATTACK
+    adversarials, most = connection.execute(found).scalar_one(), BYTES // clean[0].size
+    every_attack = adversarials <= EVERY_ATTACK and adversarials + len(best.samples) <= most
+    samples = best.samples if every_attack else _within(most, best)
     packer = _Packer(connection, matches, None if every_attack else best.closest, bounds, clean)
-    parts = [best.samples[start : start + BLOCK] for start in range(0, len(best.samples), BLOCK)]
+    parts = [samples[start : start + BLOCK] for start in range(0, len(samples), BLOCK)]
     blocks = [packer.block(part) for part in parts]
     index = {
         "shape": clean.shape[1:],
@@ -75,7 +82,15 @@ def read_gallery(
         "blocks": [[part[0], part[-1]] for part in parts],
         "matches": [{name: getattr(row, name) for name in ("defense", "attack", "norm", "budget")} for row in matches],
     }
-    return Gallery(index, blocks, packer.adversarials, every_attack)
+    return Gallery(index, blocks, len(samples), packer.adversarials, every_attack)
+
+
+def _within(most: int, best: Best) -> list[int]:
+    """The first samples whose images, the clean ones and the closest adversarials, are no more than so many; one at
+    least."""
+    closest = Counter(sample for _, sample in best.closest)
+    counts = accumulate(1 + closest[sample] for sample in best.samples)
+    return best.samples[: max(1, sum(count <= most for count in counts))]
 
 
 class _Packer:
