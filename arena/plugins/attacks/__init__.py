@@ -13,6 +13,7 @@ from arena.plugins.attacks.apgd import (
     LinfCrossEntropyAPGD,
     LinfDLRAPGD,
 )
+from arena.plugins.attacks.augmented_lagrangian import ALMA
 from arena.plugins.attacks.boundary import Boundary
 from arena.plugins.attacks.brendel_bethge import (
     L0BrendelBethge,
@@ -33,6 +34,7 @@ from arena.plugins.attacks.noise import GaussianNoise, SaltAndPepper
 from arena.plugins.attacks.parsimonious import Parsimonious
 from arena.plugins.attacks.penalty import EAD, CarliniWagner
 from arena.plugins.attacks.pointwise import PointwiseL0, PointwiseL2
+from arena.plugins.attacks.primal_dual import PDGD, PDPGD
 from arena.plugins.attacks.sigma_zero import SigmaZero
 from arena.plugins.attacks.square import L2Square, LinfSquare
 from arena.plugins.attacks.transfer import L2Transfer, LinfTransfer
@@ -57,7 +59,7 @@ MODERN: tuple[type[arena.Attack], ...] = (
 # Not over exact gradients: on the nearest neighbor cutting planes and Brendel-Bethge were closer on each of 5 images.
 NETWORKS: tuple[type[arena.Attack], ...] = (
     *(L1FAB, L2FAB, LinfFAB, TargetedL1FAB, TargetedL2FAB, TargetedLinfFAB),
-    *(SigmaZero, VFGA),
+    *(SigmaZero, VFGA, ALMA, PDGD, PDPGD),
 )
 EXACT: tuple[type[arena.Attack], ...] = tuple(map(exact, (*GRADIENT, *MODERN)))
 RECONSTRUCTION: tuple[type[arena.Attack], ...] = (LatentDescent,)

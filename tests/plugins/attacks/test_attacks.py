@@ -62,6 +62,9 @@ NETWORKS = {
     "fab-t-linf": (FAB_T, 1.01, 1.1),
     "sigma-zero": ({"steps": 40}, 1.2, 1.2),
     "vfga": ({"trials": 3}, 1.2, 1.2),
+    "alma": ({"steps": 30}, 1.05, 1.4),
+    "pdgd": ({"steps": 60, "dual_step": 0.3, "first_ratio": 10.0}, 1.05, 1.4),
+    "pdpgd": ({"steps": 60, "dual_step": 0.5, "first_ratio": 1.0}, 1.4, 1.4),
 }
 # Settings that make the attack cheap, and how many times the minimal distance its median may be: on linear scores, and
 # on linear scores of binarised pixels (there the optimum in L2 is itself a bound, up to one flip too low).
