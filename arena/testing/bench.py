@@ -19,7 +19,7 @@ from arena.errors import BudgetExhausted
 from arena.evaluation.referee import play
 from arena.interface.contracts import Attack
 from arena.target.target import Target
-from arena.testing.linear import LinearDefense
+from arena.testing.known import KnownDefense
 
 GUARD = 30.0  # added to a logit: several times the usual margin, and no softmax is exactly one
 
@@ -77,7 +77,7 @@ class Bench:
     """An attack, its opponent and the limits of each run: queries for each sample, and seconds."""
 
     attack: Attack
-    defense: LinearDefense
+    defense: KnownDefense
     budget: int | None
     timeout: float
 
@@ -93,7 +93,7 @@ class Bench:
         return witness.trial
 
 
-def guarded(defense: LinearDefense, clean: Tensor) -> LinearDefense:
+def guarded(defense: KnownDefense, clean: Tensor) -> KnownDefense:
     """The same defense, save that what is nearest to every other one of the images `clean` is hardly ever taken for
     another class: an attack breaks some samples at once, others late or never."""
     guard = copy.copy(defense)

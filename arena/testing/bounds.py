@@ -11,8 +11,10 @@ from arena.evaluation.lower_bounds import lower_bounds
 from arena.geometry.norms import Norm
 from arena.interface.contracts import Bound
 from arena.interface.registry import declaration_faults
+from arena.testing.known import KnownDefense
 from arena.testing.linear import LinearDefense
 from arena.testing.prototypes import LinearPrototypes, VotingLinear
+from arena.testing.relu import ReluDefense
 from arena.testing.report import Report
 
 SAMPLES = 6
@@ -20,7 +22,7 @@ ROUNDING = 1e-4  # relative, as in `arena verify`: the scores that decide are fl
 ALIKE = 1.1  # factor within which a sample alone is bounded as in a batch
 
 
-def check_bound(bound: Bound | type[Bound], *, defenses: Sequence[LinearDefense] | None = None) -> Report:
+def check_bound(bound: Bound | type[Bound], *, defenses: Sequence[KnownDefense] | None = None) -> Report:
     """Bound the distances of a few images in every norm and report on the contract, `report.ok` being the verdict.
 
     A value above the minimal distance fails, whatever the bound's kind: on the kit's opponents no search misses
@@ -31,11 +33,12 @@ def check_bound(bound: Bound | type[Bound], *, defenses: Sequence[LinearDefense]
     ready = _declared(report, bound)
     if ready is None:
         return report
-    opponents = defenses or (LinearDefense(classes=10), LinearPrototypes(classes=10), VotingLinear(classes=2))
+    known = LinearDefense(classes=10), LinearPrototypes(classes=10), VotingLinear(classes=2), ReluDefense()
     applicable = []
-    for defense in opponents:
+    for defense in defenses or known:
         with report.guard("refusal", f"asked about the {defense.name} defense: "):
-            reason = ready.refusal(defense, defense.settings.shape)
+            channels, height, width = defense.sample_images(1)[0].shape[1:]
+            reason = ready.refusal(defense, (channels, height, width))
             if reason is None:
                 applicable.append(defense)
             else:
@@ -66,7 +69,7 @@ def _declared(report: Report, bound: Bound | type[Bound]) -> Bound | None:
     return ready
 
 
-def _check(report: Report, bound: Bound, defense: LinearDefense, norm: Norm) -> None:
+def _check(report: Report, bound: Bound, defense: KnownDefense, norm: Norm) -> None:
     """Sound, reproducible, and each row by itself."""
     x, y = defense.sample_images(SAMPLES)
     exact = defense.minimal_distance(norm, x).cpu()

@@ -13,8 +13,9 @@ from torch import Tensor
 from arena.data import DEFAULT
 from arena.geometry.halfspaces import project, project_by_flips
 from arena.geometry.norms import Norm, spec_of
-from arena.interface.contracts import Defense, Gradient
+from arena.interface.contracts import Gradient
 from arena.interface.settings import Settings
+from arena.testing.known import KnownDefense
 
 INK, CONTRAST = 0.2, 0.1  # share of inked pixels, and how far it leans towards the class: distances as of digits in ink
 APART = 2**31  # added to seeds: an attack under the same seed would otherwise draw the weights as its noise
@@ -28,7 +29,7 @@ class LinearSettings(Settings):
     )
 
 
-class LinearDefense(Defense):
+class LinearDefense(KnownDefense):
     """scores(x) = W x with Gaussian weights W; every distance to the decision boundary is known exactly."""
 
     name = "linear"
@@ -58,11 +59,7 @@ class LinearDefense(Defense):
         return x, self.scores(x).argmax(1)
 
     def minimal_distance(self, norm: Norm, x: Tensor) -> Tensor:
-        """Distance [B], float64, from images x [B, C, H, W] to the nearest image in the box [0, 1] of another class.
-
-        It is an infimum: an image at exactly this distance lies on the boundary. Infinity where no image of the box
-        is of another class. Minimum over the other classes, each a linear problem (minimise ||d||, w . d >= gap).
-        """
+        """The minimum over the other classes, each a linear problem (minimise ||d||, w . d >= gap)."""
         input = self._input(x).flatten(1).double()
         matrix = self.matrix.double()
         scores = input @ matrix.T

@@ -54,6 +54,12 @@ def test_one_that_is_zero_everywhere_is_weak():
     assert report.ok and "weak: linear, l2: zero everywhere" in str(report)
 
 
+def test_a_bound_for_networks_is_held_against_one_that_bends():
+    high = {"factor": 1.01, "refusal": lambda self, defense, shape: None if defense.name == "relu" else "not a network"}
+    found = failed(type("High", (Known,), high))
+    assert {check for check, _ in found} == {"sound"} and len(found) == len(NORMS)
+
+
 def forgetting(self, defense, x, y, norm, rng):
     return torch.rand(len(x), dtype=torch.float64, generator=GENERATOR) * 1e-3
 

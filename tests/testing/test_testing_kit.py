@@ -43,7 +43,7 @@ class Minimal(arena.Attack):
     name, norm, access = "minimal", "l2", "gradient"
 
     def run(self, target, x, y, rng):
-        for other in range(10):
+        for other in range(target.classes):
             gap_to = lambda scores, y, other=other: scores[:, other] - scores.gather(1, y[:, None])[:, 0]  # noqa: E731
             gap = -gap_to(target.scores(x), y)
             slope = target.gradient(x, gap_to)
@@ -65,13 +65,13 @@ class Noisy(arena.Attack):
 
 
 def failed(report: Report) -> list[str]:
-    return [finding.check for finding in report.findings if not finding.passed]
+    return list(dict.fromkeys(finding.check for finding in report.findings if not finding.passed))
 
 
 def test_a_sound_attack_passes():
     report = check_attack(Noisy)
     assert report.ok, str(report)
-    assert str(report).startswith("attack noisy: 10 of 10 checks passed\n")
+    assert str(report).startswith("attack noisy: 11 of 11 checks passed\n")
 
 
 @pytest.mark.parametrize(("factor", "ok"), [(1.3, True), (1.001, False)])
@@ -213,7 +213,7 @@ def test_an_attack_that_is_weak_is_called_so():
         def left(self, target, images, y, index):
             return super().left(target, images[index < 2], y[index < 2], index[index < 2])
 
-    (optimum,) = [finding for finding in check_attack(Sometimes).findings if finding.check == "optimum"]
+    optimum, _ = [finding for finding in check_attack(Sometimes).findings if finding.check == "optimum"]
     assert optimum.passed and "weak: adversarial for 2 of 6 samples" in optimum.message
     assert "weak" not in str(check_attack(Minimal))
 
