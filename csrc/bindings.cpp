@@ -12,6 +12,7 @@ PYBIND11_MODULE(_native, m) {
   using Released = py::call_guard<py::gil_scoped_release>;
   m.doc() = "Latent sweep and latent descent on CPU memory, and in `cuda`, where built, on CUDA memory.";
   m.attr("FOLDED_SIZE") = arena::kFoldedSize;
+  m.attr("CODES") = arena::kCodes;
 
   m.def("instruction_sets", &arena::instruction_sets, "Instruction sets that this CPU can run, best first.");
   m.def("instruction_set", &arena::instruction_set, "The instruction set in use.");
@@ -28,6 +29,9 @@ PYBIND11_MODULE(_native, m) {
   m.def("latent_sweep", &arena::latent_sweep, "packed"_a, "latents"_a, "x"_a, "score"_a, "index"_a, "threads"_a,
         Released());
   m.def("bank_sweep", &arena::bank_sweep, "bank"_a, "latents"_a, "x"_a, "score"_a, "index"_a, "threads"_a, Released());
+  m.def("screen_bank", &arena::screen_bank, "bank"_a, "codes"_a, "error"_a, "threads"_a, Released());
+  m.def("screened_sweep", &arena::screened_sweep, "bank"_a, "codes"_a, "error"_a, "latents"_a, "x"_a, "score"_a,
+        "index"_a, "threads"_a, "Returns how many scores were computed in float32.", Released());
   m.def("latent_descent", &arena::latent_descent, "packed"_a, "z0"_a, "x"_a, "settings"_a, "score"_a, "z"_a,
         "reconstruction"_a, "threads"_a, Released());
 

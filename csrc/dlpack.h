@@ -31,7 +31,7 @@ struct Tensor {
 };
 
 constexpr std::int32_t kDeviceCpu = 1, kDeviceCuda = 2;
-constexpr std::uint8_t kInt = 0, kFloat = 2;
+constexpr std::uint8_t kInt = 0, kUnsigned = 1, kFloat = 2;
 
 inline bool is_contiguous(const Tensor& tensor) {
   const bool empty = std::find(tensor.shape, tensor.shape + tensor.rank, 0) != tensor.shape + tensor.rank;
@@ -53,9 +53,13 @@ View<RANK, T> view_of(pybind11::handle array) {
   const py::object dlpack = array.attr("__dlpack__");
   const py::capsule capsule = cuda ? dlpack(py::arg("stream") = -1) : dlpack();
   const Tensor& tensor = *capsule.get_pointer<Tensor>();  // the first member of DLManagedTensor, freed by the capsule
-  constexpr DataType type{std::is_floating_point_v<T> ? kFloat : kInt, 8 * sizeof(T), 1};
+  constexpr auto code = std::is_floating_point_v<T> ? kFloat : std::is_unsigned_v<T> ? kUnsigned : kInt;
+  constexpr DataType type{code, 8 * sizeof(T), 1};
   if (tensor.type.code != type.code || tensor.type.bits != type.bits || tensor.type.lanes != type.lanes)
-    throw py::type_error(std::string("an array is not of ") + (type.code == kFloat ? "float" : "int") +
+    throw py::type_error(std::string("an array is not of ") +
+                         (code == kFloat      ? "float"
+                          : code == kUnsigned ? "uint"
+                                              : "int") +
                          std::to_string(type.bits));
   if (tensor.rank != RANK)
     throw py::value_error("an array has " + std::to_string(tensor.rank) + " axes instead of " + std::to_string(RANK));

@@ -24,6 +24,7 @@ constexpr int kLatent = 8;
 constexpr LayerShape kLayers[4] = {{kLatent, 1, 32, 4, 1}, {32, 4, 16, 5, 2}, {16, 11, 16, 5, 2}, {16, 25, 1, 4, 1}};
 constexpr int kSide = kLayers[3].size_out();
 constexpr int kPixels = kSide * kSide;
+constexpr int kCodes = 800;  // 8-bit pixels of an image and zeros up to a whole vector
 static_assert(kSide == 28, "the decoder makes 28 x 28 pixels");
 
 // Folded weights of one class, float32, one after the other: for each layer the weights [in][out][ky][kx], then the

@@ -51,10 +51,13 @@ std::int64_t runs(std::int64_t count, std::int64_t run) { return (count + run - 
 // One list of the best k points per image, joined from the lists of tasks in any order: the order of `better` is total.
 class BestLists {
  public:
-  BestLists(std::int64_t images, int k)
-      : k_(k), score_(images * k, std::numeric_limits<float>::infinity()),
-        index_(images * k, std::numeric_limits<std::int64_t>::max()) {
-    for (std::int64_t i = 0; i < images; ++i) lists_.push_back({&score_[i * k], &index_[i * k], k});
+  // Nothing worse than the last of `score`, joined already, is kept: placeholders, which `join` leaves out again.
+  BestLists(std::int64_t images, int k, const float* score, std::int64_t stride)
+      : k_(k), score_(images * k), index_(images * k, std::numeric_limits<std::int64_t>::max()) {
+    for (std::int64_t i = 0; i < images; ++i) {
+      lists_.push_back({&score_[i * k], &index_[i * k], k});
+      std::fill_n(lists_.back().score, k, score[i * stride + k - 1]);
+    }
   }
   const Best* lists() const { return lists_.data(); }
 
@@ -90,9 +93,11 @@ void best_points(std::int64_t points, View<3> score, View<3, std::int64_t> index
   std::mutex mutex;
   parallel_for(classes * tasks, threads, active().load()->scratch_size, [&](std::int64_t i, void* scratch) {
     const std::int64_t c = i / tasks, first = i % tasks * kSweepRun;
-    const BestLists best(images, static_cast<int>(k));
+    std::unique_lock<std::mutex> lock(mutex);
+    const BestLists best(images, static_cast<int>(k), score.data + c * k, classes * k);
+    lock.unlock();
     task(c, first, std::min(kSweepRun, points - first), best.lists(), scratch);
-    const std::lock_guard<std::mutex> lock(mutex);
+    lock.lock();
     best.join(score.data + c * k, index.data + c * k, classes * k);
   });
 }
@@ -186,6 +191,42 @@ void bank_sweep(ConstView<3> bank, ConstView<2> latents, ConstView<2> x, View<3>
                        best);
   };
   best_points(latents.shape[0], score, index, threads, task);
+}
+
+void screen_bank(ConstView<3> bank, View<3, std::uint8_t> codes, View<1> error, int threads) {
+  shapes()("bank", bank, "CPX")("codes", codes, "CPY")("error", error, "C");
+  const Kernels& kernels = *active();
+  const std::int64_t points = bank.shape[1], tasks = runs(points, kSweepRun);
+  std::fill_n(error.data, error.shape[0], 0.0f);
+  std::mutex mutex;
+  parallel_for(bank.shape[0] * tasks, threads, 0, [&](std::int64_t i, void*) {
+    const std::int64_t c = i / tasks, first = i % tasks * kSweepRun;
+    const float of_run = kernels.screen_bank(classes_by_point(bank).at(c, first), classes_by_point(codes).at(c, first),
+                                             std::min(kSweepRun, points - first));
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (!(of_run <= error.data[c]) && error.data[c] == error.data[c]) error.data[c] = of_run;  // NaN stays
+  });
+}
+
+std::int64_t screened_sweep(ConstView<3> bank, View<3, const std::uint8_t> codes, ConstView<1> error,
+                            ConstView<2> latents, ConstView<2> x, View<3> score, View<3, std::int64_t> index,
+                            int threads) {
+  shapes()("bank", bank, "CPX")("codes", codes, "CPY")("error", error, "C")("latents", latents, "PL")("x", x, "BX")(
+      "score", score, "BCK");
+  const Kernels& kernels = *active();
+  std::vector<std::int16_t> levels(x.shape[0] * kCodes);
+  std::vector<Screened> screened;
+  for (std::int64_t i = 0; i < x.shape[0]; ++i)
+    screened.push_back(kernels.screen_image(x.data + i * kPixels, &levels[i * kCodes]));
+  std::atomic<std::int64_t> scored{0};
+  const auto task = [&](auto c, auto first, auto count, const Best* best, void*) {
+    std::vector<float> limits(x.shape[0]);
+    scored += kernels.screened_sweep(classes_by_point(bank).at(c, 0), {classes_by_point(codes).at(c, 0), error.data[c]},
+                                     latents.data, first, count, {x.data, kPixels}, screened.data(), x.shape[0], best,
+                                     limits.data());
+  };
+  best_points(latents.shape[0], score, index, threads, task);
+  return scored;
 }
 
 void latent_descent(ConstView<2> packed, ConstView<3> z0, ConstView<2> x, Descent settings, View<2> score, View<3> z,

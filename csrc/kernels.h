@@ -24,6 +24,19 @@ struct Best {
   int k;
 };
 
+// The bank of one class in 8 bits, [points][kCodes], and the largest L2 distance of a point from its codes / 255; NaN
+// or infinity where a point is not finite.
+struct Screen {
+  const std::uint8_t* codes;
+  float error;
+};
+
+// An image as screening sees it: `levels` [kCodes] / 4080, its squared norm, and the image's L2 distance from it.
+struct Screened {
+  const std::int16_t* levels;
+  float squared, error;
+};
+
 struct Kernels {
   const char* name;
   std::size_t packed_size;   // floats a class
@@ -37,6 +50,12 @@ struct Kernels {
                        Rows<const float> x, std::int64_t images, const Best* best, void* scratch);
   void (*bank_sweep)(const float* bank, const float* latents, std::int64_t first, std::int64_t count,
                      Rows<const float> x, std::int64_t images, const Best* best);
+  float (*screen_bank)(const float* bank, std::uint8_t* codes, std::int64_t count);  // returns Screen::error
+  Screened (*screen_image)(const float* x, std::int16_t* levels);
+  // limits: room for one an image. Returns how many pairs of point and image had to be scored exactly.
+  std::int64_t (*screened_sweep)(const float* bank, Screen screen, const float* latents, std::int64_t first,
+                                 std::int64_t count, Rows<const float> x, const Screened* screened, std::int64_t images,
+                                 const Best* best, float* limits);
   void (*latent_descent)(const float* packed, Descent settings, Rows<const float> z0, Rows<const float> x,
                          Rows<float> z, Rows<float> score, Rows<float> reconstruction, std::int64_t count,
                          void* scratch);

@@ -36,6 +36,14 @@ void latent_sweep(ConstView<2> packed, ConstView<2> latents, ConstView<2> x, Vie
 void bank_sweep(ConstView<3> bank, ConstView<2> latents, ConstView<2> x, View<3> score, View<3, std::int64_t> index,
                 int threads);
 
+// bank [C, P, 784] -> codes [C, P, 800] and error [C] (Screen in kernels.h), for screened_sweep.
+void screen_bank(ConstView<3> bank, View<3, std::uint8_t> codes, View<1> error, int threads);
+
+// The bits of bank_sweep, with fewer bytes read. Returns how many of the B C P pairs were scored in float32.
+std::int64_t screened_sweep(ConstView<3> bank, View<3, const std::uint8_t> codes, ConstView<1> error,
+                            ConstView<2> latents, ConstView<2> x, View<3> score, View<3, std::int64_t> index,
+                            int threads);
+
 // z0 [B, C, 8], x [B, 784] -> score [B, C], z as z0 and, where it is wanted, reconstruction [B, C, 784].
 void latent_descent(ConstView<2> packed, ConstView<3> z0, ConstView<2> x, Descent settings, View<2> score, View<3> z,
                     std::optional<View<3>> reconstruction, int threads);

@@ -25,13 +25,14 @@ struct View {
 template <int RANK>
 using ConstView = View<RANK, const float>;
 
-// Axes by letter, as einsum names them: what bears the same letter has one length. L is kLatent and X kPixels.
+// Axes by letter, as einsum names them: what bears the same letter has one length. L is kLatent, X kPixels, Y kCodes.
 class Shapes {
  public:
   Shapes(bool on_cpu, std::initializer_list<std::pair<char, std::int64_t>> known) : device_(on_cpu ? kCpu : kUnknown) {
     for (std::int64_t& length : lengths_) length = kUnknown;
     length('L') = kLatent;
     length('X') = kPixels;
+    length('Y') = kCodes;
     for (const auto& [letter, known_length] : known) length(letter) = known_length;
   }
 

@@ -59,6 +59,22 @@ def bank_sweep(bank: Tensor, latents: Tensor, x: Tensor, k: int) -> tuple[Tensor
     return score, index
 
 
+@torch.library.custom_op("arena::screen_bank", mutates_args=(), device_types="cpu")
+def screen_bank(bank: Tensor) -> tuple[Tensor, Tensor]:
+    codes, error = empty_screen(bank)
+    _call(_native.screen_bank, bank, codes, error)
+    return codes, error
+
+
+@torch.library.custom_op("arena::screened_sweep", mutates_args=(), device_types="cpu")
+def screened_sweep(
+    bank: Tensor, codes: Tensor, error: Tensor, latents: Tensor, x: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
+    score, index = empty_best(bank, latents, x, k)
+    _call(_native.screened_sweep, bank, codes, error, latents, x, score, index)
+    return score, index
+
+
 @torch.library.custom_op("arena::latent_descent", mutates_args=(), device_types="cpu")
 def latent_descent(
     packed: Tensor, z0: Tensor, x: Tensor, steps: int, lr: float, radius: float, reconstruct: bool
@@ -83,6 +99,11 @@ def empty_best(source: Tensor, latents: Tensor, x: Tensor, k: int) -> tuple[Tens
     return x.new_empty(shape), x.new_empty(shape, dtype=torch.int64)
 
 
+def empty_screen(bank: Tensor) -> tuple[Tensor, Tensor]:
+    classes, points = bank.shape[:2]
+    return bank.new_empty(classes, points, _native.CODES, dtype=torch.uint8), bank.new_empty(classes)
+
+
 def empty_descent(
     packed: Tensor, z0: Tensor, x: Tensor, steps: int, lr: float, radius: float, reconstruct: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -101,5 +122,7 @@ decode_backward.register_fake(lambda packed, z, gradient: torch.empty_like(z))
 latent_bank.register_fake(lambda packed, latents: latents.new_empty(packed.shape[0], latents.shape[0], PIXELS))
 latent_sweep.register_fake(empty_best)
 bank_sweep.register_fake(empty_best)
+screen_bank.register_fake(empty_screen)
+screened_sweep.register_fake(lambda bank, codes, error, latents, x, k: empty_best(bank, latents, x, k))
 latent_descent.register_fake(empty_descent)
 decode.register_autograd(_decode_gradient, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))

@@ -20,7 +20,8 @@ def choose(classes: int, points: int, batches: int, free_bytes: int) -> Literal[
     it against one image does, so a bank pays from the second batch on, whatever its size; for one batch it would only
     write and read what the sweep keeps in the cache. free_bytes: see `free_memory`.
     """
-    fits = classes * points * PIXELS * torch.float32.itemsize <= SHARE * free_bytes
+    bytes_a_pixel = torch.float32.itemsize + torch.uint8.itemsize  # of the bank, and of its screen
+    fits = classes * points * PIXELS * bytes_a_pixel <= SHARE * free_bytes
     return "bank" if batches > 1 and fits else "sweep"
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from arena.interface import settings
 from arena.kernels.decoder import Decoder
 from arena.kernels.layers import LATENT, PIXELS
-from arena.kernels.ops import bank_sweep, latent_bank, latent_descent, latent_sweep
+from arena.kernels.ops import Screen, bank_sweep, latent_bank, latent_descent, latent_sweep, screen_bank
 from arena.kernels.policy import choose, free_memory
 from arena.models.reach import in_reach
 from arena.models.vae import VAE
@@ -108,7 +108,7 @@ class Inference:
             return latent_sweep(self.decoder, self._latents, x, k)[1]
         reach = in_reach(self._bank, self._latents, x) if k is None else None
         if reach is None:
-            return bank_sweep(self._bank, self._latents, x, k)[1]
+            return bank_sweep(self._bank, self._latents, x, k, self._screen)[1]
         return reach[bank_sweep(self._bank[:, reach], self._latents[reach], x)[1]]
 
     def points(self, label: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -126,6 +126,10 @@ class Inference:
         decoder = self.decoder
         way = choose(decoder.classes, len(self._latents), BATCHES, free_memory(decoder.folded.device))
         return latent_bank(decoder, self._latents) if way == "bank" else None
+
+    @cached_property
+    def _screen(self) -> Screen | None:
+        return None if self._bank is None else screen_bank(self._bank)
 
 
 def draw_latents(how: InferenceSettings) -> Tensor:

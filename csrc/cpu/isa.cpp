@@ -1,6 +1,7 @@
 // The kernels of one instruction set. Compiled once for each with its own flags, ARENA_ISA and ARENA_LANES.
 #include "decoder.h"
 #include "score.h"
+#include "screen.h"
 
 namespace arena::ARENA_ISA {
 namespace {
@@ -134,7 +135,17 @@ void latent_descent(const float* packed, Descent settings, Rows<const float> z0,
 }  // namespace
 
 extern const Kernels kernels;
-const Kernels kernels = {ARENA_NAME(ARENA_ISA), Packed::size, sizeof(Decoder<kGroup>), pack, decode, decode_backward,
-                         latent_sweep,          bank_sweep,   latent_descent};
+const Kernels kernels = {ARENA_NAME(ARENA_ISA),
+                         Packed::size,
+                         sizeof(Decoder<kGroup>),
+                         pack,
+                         decode,
+                         decode_backward,
+                         latent_sweep,
+                         bank_sweep,
+                         screen_bank,
+                         screen_image,
+                         screened_sweep,
+                         latent_descent};
 
 }  // namespace arena::ARENA_ISA

@@ -26,6 +26,16 @@ ARENA_INLINE void keep(const Best& best, float score, std::int64_t index) {
   best.index[at] = index;
 }
 
+// One score, with the bits of `score_points`.
+ARENA_INLINE float score_point(const float* point, const float* z, const float* x) {
+  V sum[W] = {};
+  for (int pixel = 0; pixel < kPixels; pixel += W) {
+    const V difference = load(x + pixel) - load(point + pixel);
+    sum[0] += difference * difference;
+  }
+  return sums(sum)[0] + prior(z);
+}
+
 // Points first ... first + count - 1 (at most kGroup), decoded at points[kGroup] (repeat one to fill up). The
 // difference is squared as it is: |x|^2 - 2 x.g + |g|^2 would lose digits where image and point are close.
 inline void score_points(const float* const* points, const float* latents, std::int64_t first, int count,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 from cuda_on_host import CudaOnHost
@@ -11,10 +13,12 @@ from kernel_cases import NO_CUDA, OnCuda, decoder, exact_scores, images, latents
 from torch.testing import assert_close
 
 from arena import _native
-from arena.kernels import ops, reference
+from arena.kernels import native, ops, reference
 from arena.kernels.decoder import Decoder
 
-BACKENDS = ["reference", "avx512", "avx2", "baseline", "cuda-on-host", "cuda"]
+INSTRUCTION_SETS = ["avx512", "avx2", "baseline"]
+BACKENDS = ["reference", *INSTRUCTION_SETS, "cuda-on-host", "cuda"]
+on_the_processor = pytest.mark.parametrize("backend", INSTRUCTION_SETS, indirect=True)
 NATIVE_ONLY = "a promise of the native kernels; plain torch picks its products by size"
 RELATIVE = 1e-4  # the bound on scores
 
@@ -97,6 +101,76 @@ def test_a_bank_gives_the_bits_of_the_sweep(backend):
     for k in (None, 3):
         banked, swept = backend.bank_sweep(bank, z, x, k), backend.latent_sweep(decoder("random", 3), z, x, k)
         assert all(torch.equal(a, b) for a, b in zip(banked, swept, strict=True))
+
+
+@cache
+def _difficult_banks() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """(bank, latents): what is decoded, points that 8 bits cannot tell apart, equal ones, and pixels that are not in
+    [0, 1] or no numbers."""
+    z = latents(301)
+    decoded = ops.latent_bank(decoder("random", 2), z)
+    alike = decoded[:, :1] + 1e-3 * torch.rand(decoded.shape, generator=torch.Generator().manual_seed(3))
+    broken = decoded.clone()
+    broken[0, 200, 5], broken[1, 7, 783] = torch.nan, torch.inf
+    equal_z = z[:1].repeat(301, 1)
+    ramp = torch.linspace(100.4, 100.49, 301)  # of code 100: a white image is off by all but a fiftieth of the error
+    return {
+        "decoded": (decoded, z),
+        "alike": (alike, equal_z),
+        "on the bound": ((ramp / 255)[:, None].expand(2, 301, 784).contiguous(), equal_z),
+        "equal": (decoded[:, :1].repeat(1, 301, 1), equal_z),
+        "outside": (decoded * 4 - 2, z),
+        "broken": (broken, z),
+        "broken latents": (decoded, torch.where(torch.arange(301)[:, None] == 9, torch.nan, z)),
+    }
+
+
+@on_the_processor
+@pytest.mark.parametrize("name", ["decoded", "alike", "on the bound", "equal", "outside", "broken", "broken latents"])
+@pytest.mark.parametrize("k", [None, 5])
+def test_screening_changes_no_bit(backend, name, k):
+    bank, z = _difficult_banks()[name]
+    x = torch.cat(
+        [
+            images(9),
+            torch.ones(1, 784),
+            bank[:, ::100].flatten(0, 1).nan_to_num(0.5, 1),
+            3 * images(2) - 1,
+            images(2),
+            images(1),
+        ]
+    )
+    x[-2, 300], x[-1, 0] = torch.nan, -torch.inf
+    exact = backend.bank_sweep(bank, z, x, k)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            screened = backend.bank_sweep(bank, z, x, k, backend.screen_bank(bank))
+            assert_close(screened, exact, rtol=0, atol=0, equal_nan=True)
+            alone = backend.bank_sweep(bank, z, x[4:5].contiguous(), k, backend.screen_bank(bank))
+            assert_close(alone, tuple(best[4:5] for best in exact), rtol=0, atol=0, equal_nan=True)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@on_the_processor
+def test_a_screen_knows_how_far_it_is_off(backend):
+    bank, _ = _difficult_banks()["decoded"]
+    codes, error = backend.screen_bank(torch.cat([bank, bank * 4 - 2, bank * torch.nan]))
+    assert (codes[..., 784:] == 0).all()
+    distance = (torch.cat([bank, bank * 4 - 2]).double() - codes[:4, :, :784].double() / 255).norm(dim=2).amax(1)
+    assert (error[:4] >= distance).all() and error[4:].isnan().all()
+    assert_close(error[:4].double(), distance, rtol=1e-3, atol=0)
+
+
+@on_the_processor
+def test_screening_leaves_few_points(backend):
+    z, x = latents(8000), torch.cat([images(3), ops.latent_bank(decoder("trained", 1), latents(3, seed=8))[0]])
+    bank = ops.latent_bank(decoder("trained", 1), z)
+    score, index = native.empty_best(bank, z, x, 1)
+    scored = _native.screened_sweep(bank, *backend.screen_bank(bank), z, x, score, index, 1)
+    assert len(x) <= scored < 0.01 * len(x) * len(z)
 
 
 @pytest.mark.parametrize("kind", ["random", "trained"])

@@ -26,6 +26,7 @@ def _columns(rows: int, columns: int) -> torch.Tensor:
 
 MODEL = decoder("random", 2)
 BANK = torch.rand(2, 4, 784)
+SCREEN = ops.screen_bank(BANK)
 CALLS = {
     "decode": lambda **new: ops.decode(MODEL, **{"z": torch.zeros(3, 2, 8)} | new),
     "bank": lambda **new: ops.latent_bank(MODEL, **{"latents": latents(4)} | new),
@@ -75,6 +76,7 @@ def test_torch_accepts_the_operators(device):
         (native.latent_bank, (packed, points)),
         (native.latent_sweep, (packed, points, x, 2)),
         (native.bank_sweep, (BANK.to(device), points, x, 2)),
+        *([(native.screen_bank, (BANK,)), (native.screened_sweep, (BANK, *SCREEN, points, x, 2))] if z.is_cpu else []),
         (native.latent_descent, (packed, z, x, 2, 0.05, 5.0, True)),
     ]
     for op, arguments in checks:
