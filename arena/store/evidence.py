@@ -13,7 +13,8 @@ from sqlalchemy.types import NullType
 from arena.geometry.norms import NORMS
 from arena.interface.results import Evidence, Identity, Record, Status, StoredMatch
 from arena.store import datasets
-from arena.store.blobs import PRUNED, unpack
+from arena.store.blobs import PRUNED
+from arena.store.images import Images
 from arena.store.schema import attack, defense, match, result, tournament
 
 _NUMBER, _COUNT, _TEXT = (int, float), (int,), (str,)
@@ -72,7 +73,8 @@ def rows(connection: Connection, match_id: int, of: Sequence[int]) -> list[Evide
     # Without their types: those convert, and fail where a value is of another kind.
     columns = [type_coerce(result.c[field.name], NullType()).label(field.name) for field in fields(Record)]
     query = select(*columns).where(result.c.match_id == match_id, result.c.sample.in_(of)).order_by(result.c.sample)
-    return [_evidence(dict(row)) for row in connection.execute(query).mappings()]
+    images = Images(connection)
+    return [_evidence(dict(row), match_id, images) for row in connection.execute(query).mappings()]
 
 
 def _match(connection: Connection, row: Row[Any]) -> StoredMatch | None:
@@ -95,7 +97,7 @@ def _identity(row: Row[Any], kind: str) -> Identity:
     return Identity(name, fingerprint, package, version, dict(json.loads(settings)))
 
 
-def _evidence(values: dict[str, Any]) -> Evidence:
+def _evidence(values: dict[str, Any], match_id: int, images: Images) -> Evidence:
     damage = [
         f"its {name} is {values[name]!r:.60}" for name, kinds in _KINDS.items() if not isinstance(values[name], kinds)
     ]
@@ -105,7 +107,7 @@ def _evidence(values: dict[str, Any]) -> Evidence:
         values["adversarial"] = None
     if isinstance(values["adversarial"], bytes):
         try:
-            values["adversarial"] = unpack(values["adversarial"])
+            values["adversarial"] = images.decode(match_id, values["sample"], values["adversarial"])
         except ValueError as failure:
             damage.append(f"its adversarial is damaged ({failure})")
     try:

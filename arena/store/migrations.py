@@ -35,6 +35,7 @@ from arena.store.schema import (
     attack,
     bound,
     bound_value,
+    clean,
     dataset,
     defense,
     distal,
@@ -123,10 +124,15 @@ def _bounds_of_plugins(connection: Connection) -> None:
     connection.exec_driver_sql("DROP TABLE bound_by_kind")
 
 
+def _clean_images(connection: Connection) -> None:
+    """Version 9: adversarials may be stored as what differs from a clean image; those of older rows stay whole."""
+    clean.create(connection)
+
+
 # MIGRATIONS[n - 1] takes the tables of version n to version n + 1. A step is never edited once released.
 MIGRATIONS: list[Callable[[Connection], None]] = [
     *(_bounds_of_data_and_distals, _bounds_anew, _access),
-    *(_unstable, _l1, _thresholds_of_data, _bounds_of_plugins),
+    *(_unstable, _l1, _thresholds_of_data, _bounds_of_plugins, _clean_images),
 ]
 
 

@@ -55,6 +55,15 @@ dataset = Table(
     Column("class_names", Text, nullable=False),  # JSON
 )
 
+# What adversarials may be stored as differences from.
+clean = Table(
+    "clean",
+    metadata,
+    Column("data_hash", Text, primary_key=True),  # as in tournament
+    Column("sample", Integer, primary_key=True),
+    Column("image", LargeBinary, nullable=False),  # as result.adversarial, whole
+)
+
 # The perturbation size at which the accuracy is read.
 threshold = Table(
     "threshold",

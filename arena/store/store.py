@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +24,8 @@ from sqlalchemy import (
 from arena.errors import UserError
 from arena.geometry.norms import Norm
 from arena.interface.results import DatasetIdentity, Identity, Record, Status
-from arena.store import identities, leaderboard, schema
-from arena.store.blobs import PRUNED, pack, unpack
+from arena.store import identities, images, leaderboard, schema
+from arena.store.blobs import PRUNED, pack
 from arena.store.claims import Claims
 from arena.store.engine import database_name, insert_new, open_engine, reading, reading_damaged, storable, writing
 from arena.store.identities import as_json
@@ -66,11 +66,13 @@ class MatchKey:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Rows of a match that are committed together; `error` is the traceback, if they could not be played."""
+    """Rows of a match that are committed together; `error` is the traceback, if they could not be played; `clean`: the
+    images that were attacked, by sample, where adversarials may be stored as what differs from them."""
 
     match: MatchKey
     records: Sequence[Record]
     error: str | None = None
+    clean: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
 class Results(list[dict[str, Any]]):
@@ -198,7 +200,7 @@ class Store:
                 ids = self._registered.get(name) or new.get(name)
                 if ids is None:
                     ids = new[name] = _register(connection, unit.match)
-                _append(connection, ids.match, unit.records, unit.error)
+                _append(connection, ids.match, unit.records, unit.error, unit.clean)
                 if current:
                     identities.make_current(connection, ids.defense, ids.tournament)
         self._registered |= new
@@ -229,7 +231,7 @@ class Store:
         Of samples that another run has settled meanwhile, its rows stay. error: the traceback, if the unit failed.
         """
         with writing(self._engine) as connection:
-            _append(connection, match_id, records, error)
+            _append(connection, match_id, records, error, {})
 
     def finish(self, match_id: int) -> None:
         """Mark a match as played, unless some of its units failed."""
@@ -271,13 +273,14 @@ class Store:
         )
         with reading(self._engine) as connection:
             rows = Results(dict(row) for row in connection.execute(query).mappings())
-        for row in rows:
-            if row.get("adversarial") == PRUNED:
-                row["adversarial"] = None
-            elif row.get("adversarial") is not None:
-                row["adversarial"] = stored_image(row["match_id"], row["sample"], row["adversarial"])
-            if "progress" in row:
-                row["progress"] = json.loads(row["progress"] or "[]")
+            stored = images.Images(connection)
+            for row in rows:
+                if row.get("adversarial") == PRUNED:
+                    row["adversarial"] = None
+                elif row.get("adversarial") is not None:
+                    row["adversarial"] = stored.read(row["match_id"], row["sample"], row["adversarial"])
+                if "progress" in row:
+                    row["progress"] = json.loads(row["progress"] or "[]")
         return rows
 
     def leaderboard(
@@ -310,9 +313,16 @@ def _register(connection: Connection, match: MatchKey) -> identities.MatchIds:
     return identities.MatchIds(tournament_id, defense_id, match_id)
 
 
-def _append(connection: Connection, match_id: int, records: Sequence[Record], error: str | None) -> None:
+def _append(
+    connection: Connection,
+    match_id: int,
+    records: Sequence[Record],
+    error: str | None,
+    clean: Mapping[int, np.ndarray],
+) -> None:
     """Looks only at the rows of the unit's samples and, by an index of their own, at those that failed."""
-    rows = [_row(match_id, record) for record in records]
+    kept = images.keep_clean(connection, match_id, clean)
+    rows = [_row(match_id, record, kept.get(record.sample)) for record in records]
     if len({row["sample"] for row in rows}) < len(rows):
         raise ValueError(f"match {match_id}: a unit has one row a sample")
     result, match = schema.result, schema.match
@@ -330,11 +340,11 @@ def _append(connection: Connection, match_id: int, records: Sequence[Record], er
     connection.execute(update(match).where(match.c.id == match_id).values(values))
 
 
-def _row(match_id: int, record: Record) -> dict[str, Any]:
+def _row(match_id: int, record: Record, clean: np.ndarray | None) -> dict[str, Any]:
     row = {name: getattr(record, name) for name in _COLUMNS}
     row = {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
     reason = None if record.reason is None else storable(record.reason)
-    packed = None if record.adversarial is None else pack(record.adversarial)
+    packed = None if record.adversarial is None else pack(record.adversarial, clean)
     progress = as_json(record.progress) if record.progress else None
     status = Status(record.status)
     return row | {
@@ -344,16 +354,3 @@ def _row(match_id: int, record: Record) -> dict[str, Any]:
         "progress": progress,
         "reason": reason,
     }
-
-
-def stored_image(match_id: int, sample: int, blob: bytes) -> np.ndarray:
-    """The adversarial of a row, float32 [C, H, W]; raises UserError, naming the row, for bytes that are none."""
-    if blob == PRUNED:
-        raise UserError(f"match {match_id}, sample {sample}: `arena store prune` removed its image")
-    try:
-        return unpack(blob)
-    except ValueError as failure:
-        raise UserError(
-            f"match {match_id}, sample {sample}: the stored adversarial is damaged ({failure}): delete that row of"
-            " the table result and run again"
-        ) from failure

@@ -75,7 +75,7 @@ def plain(row: Any) -> dict[str, Any]:
     values = {field.name: getattr(row, field.name) for field in fields(row)}
     for name, value in values.items():
         if isinstance(value, np.ndarray):
-            values[name] = [list(value.shape), np.ascontiguousarray(value, "<f4").tobytes()]
+            values[name] = as_plain(value)
         elif isinstance(value, np.generic):
             values[name] = value.item()
         elif isinstance(value, Status):
@@ -87,9 +87,19 @@ def plain(row: Any) -> dict[str, Any]:
     return values
 
 
+def as_plain(image: np.ndarray) -> list[Any]:
+    """float32 as shape and bytes."""
+    return [list(image.shape), np.ascontiguousarray(image, "<f4").tobytes()]
+
+
+def clean_images(value: Any) -> dict[int, np.ndarray]:
+    """The clean images that came with the records of a match's chunk, which `records` has checked, by sample."""
+    return {one["sample"]: _image(one["clean"]) for one in value if "clean" in one}
+
+
 def records(job: MatchJob, labels: Sequence[int], value: Any) -> list[Record]:
     """The records of a match's chunk: one for each sample that was asked for, in order."""
-    rows = [_row(Record, one) for one in _list(value)]
+    rows = [_row(Record, _without_clean(one)) for one in _list(value)]
     if [row.sample for row in rows] != list(job.samples):
         raise WrongAnswer(f"the samples are not {job.samples[0]} to {job.samples[-1]}")
     for row in rows:
@@ -98,6 +108,10 @@ def records(job: MatchJob, labels: Sequence[int], value: Any) -> list[Record]:
         if not _means_something(row):
             raise WrongAnswer(f"sample {row.sample}: {row.status} does not go with the distances and images given")
     return rows
+
+
+def _without_clean(value: Any) -> Any:
+    return {name: one for name, one in value.items() if name != "clean"} if isinstance(value, dict) else value
 
 
 def bounds(job: BoundJob, value: Any) -> dict[int, float]:

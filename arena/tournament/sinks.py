@@ -79,7 +79,8 @@ class MatchSink:
         return "settled"
 
     def take(self, job: MatchJob, rows: Any) -> list[str]:
-        self._ready.append((job, Unit(self._match(job).key, answers.records(job, self._labels, rows))))
+        records = answers.records(job, self._labels, rows)
+        self._ready.append((job, Unit(self._match(job).key, records, clean=answers.clean_images(rows))))
         return []
 
     def fail(self, job: MatchJob, failure: Failure) -> None:

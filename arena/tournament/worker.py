@@ -10,6 +10,7 @@ from functools import cache
 from importlib import import_module, metadata
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from arena import data
@@ -22,10 +23,10 @@ from arena.interface.contracts import Attack, Bound, Defense
 from arena.interface.dataset import Dataset
 from arena.interface.devices import resolve_device
 from arena.interface.registry import Kind, load_attack, load_bound, load_defense, registry
-from arena.interface.results import Identity, Verification
+from arena.interface.results import Identity, Record, Verification
 from arena.interface.source import code_digest
 from arena.models.loading import load_model, package_of
-from arena.tournament.answers import Applicable, Identified, Roster, plain
+from arena.tournament.answers import Applicable, Identified, Roster, as_plain, plain
 from arena.tournament.config import Config
 from arena.tournament.executors.child import limit_memory
 from arena.tournament.jobs import (
@@ -235,7 +236,13 @@ def _play(job: MatchJob) -> list[dict[str, Any]]:
         raise _not_planned("attack", job.attack)
     defense, attack = _planned_defense(job.defense, job.defense_fingerprint), _attack(job.attack)
     played = referee.play(defense, attack, x[rows], y[rows], seed=job.seed, budget=job.budget, samples=rows)
-    return [plain(record) for record in played]
+    images = x[rows].cpu().numpy()
+    return [plain(record) | _clean(record, image) for record, image in zip(played, images, strict=True)]
+
+
+def _clean(record: Record, image: np.ndarray) -> dict[str, Any]:
+    """The image that was attacked, beside an adversarial: the store may keep what differs."""
+    return {"clean": as_plain(image)} if record.adversarial is not None else {}
 
 
 def _lower_bounds(job: BoundJob) -> list[float]:

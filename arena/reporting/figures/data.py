@@ -20,7 +20,7 @@ from arena.reporting.figures.style import PAPER_NORMS
 from arena.store import bounds as bound_rows
 from arena.store import datasets, schema
 from arena.store import distals as distal_rows
-from arena.store.store import stored_image
+from arena.store.images import Images
 from arena.store.views import best_result, current_match
 
 NOTHING = "the defenses, as they were last used, have no results: run `arena run`"
@@ -113,7 +113,7 @@ class FigureData:
         query = select(result.adversarial, result.adversarial_label)
         this = and_(result.match_id == int(match_id), result.sample == int(sample))
         blob, label = self._connection.execute(query.where(this)).one()
-        return Adversarial(stored_image(int(match_id), int(sample), blob), label)
+        return Adversarial(Images(self._connection).read(int(match_id), int(sample), blob), label)
 
     def progress(self, defense: str) -> Iterator[Progress]:
         """The progress of every match against a defense, one match in memory at a time."""

@@ -30,7 +30,7 @@ from arena.reporting.text import NORM_NAMES
 from arena.store import schema
 from arena.store.blobs import PRUNED
 from arena.store.bounds import LowerBounds
-from arena.store.store import stored_image
+from arena.store.images import Images
 from arena.store.views import current_match
 
 EVERY_ATTACK = 120_000  # adversarials; a page with more than these would take too many megabytes
@@ -105,7 +105,7 @@ class _Packer:
         clean: np.ndarray,
     ) -> None:
         self.adversarials = 0
-        self._connection = connection
+        self._connection, self._images = connection, Images(connection)
         self._places = {row.id: place for place, row in enumerate(matches)}
         self._wanted = wanted
         self._bounds = bounds
@@ -160,7 +160,7 @@ class _Packer:
         if row.fragile:
             described["fragile"] = True
         if row.adversarial not in (None, PRUNED):
-            difference = stored_image(row.match_id, row.sample, row.adversarial) - clean
+            difference = self._images.read(row.match_id, row.sample, row.adversarial) - clean
             scale = float(np.abs(difference).max())
             described["scale"] = round(scale, 6)
             images.append(np.round(difference * (LEVELS / max(scale, 1e-12))).astype(np.int8).tobytes())
