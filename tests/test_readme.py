@@ -11,8 +11,9 @@ import pytest
 from stores import dataset, store_bounds
 
 import arena
-from arena.data import data_hash
+from arena.data import data_hash, load_split
 from arena.store.store import open_store
+from arena.testing import check_defense
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -59,3 +60,17 @@ def test_the_attack_is_that_of_the_example():
     (code,) = [block for block in blocks("python") if "register_attacks" in block]
     example = Path(__file__).parents[1] / "examples" / "arena-attack-invert" / "arena_attack_invert.py"
     assert re.sub(r'\s*""".*?"""', "", example.read_text(), flags=re.DOTALL).split() == code.split()
+
+
+def test_the_defense_keeps_its_contract_on_the_data_set():
+    registered = []
+    for hook in ("register_defenses", "register_datasets"):
+        (code,) = [block for block in blocks("python") if hook in block]
+        names = {"__name__": "readme"}
+        exec(compile(code, "README.md", "exec"), names)
+        names[hook](registered.append)
+    defense, data = registered
+    x, y = load_split(data, "test", 20)
+    assert check_defense(defense, x=x).ok
+    records = arena.play(defense(), arena.load_attack("fgsm"), x, y)
+    assert [record.clean_label for record in records] == y.tolist()

@@ -44,28 +44,29 @@ def show(name: str) -> None:
 @click.option("--factor", type=click.FloatRange(min=1), help="An attack's stated quality: found over minimal distance.")
 @click.option("--timeout", type=click.FloatRange(min=1), help="An attack's seconds for each run.  [default: 120]")
 @click.option("--budget", type=click.IntRange(min=1), help="An attack's queries for each sample.  [default: 20000]")
-def check(name: str, **limits: float | None) -> int:
+@click.option("--dataset", help="Check it on images of that data set, or of its shape and classes.")
+def check(name: str, **options: Any) -> int:
     """Run the conformance kit on a plugin. Exit code 1 if a check fails."""
     from arena.testing import check_plugin
 
-    report = check_plugin(name, **limits)
+    report = check_plugin(name, **options)
     print(report)
     return 0 if report.ok else 1
 
 
 @plugins.command()
-@click.argument("kind_and_name", nargs=-1, required=True, metavar="[attack|bound] NAME")
+@click.argument("kind_and_name", nargs=-1, required=True, metavar="[attack|defense|bound|dataset] NAME")
 def new(kind_and_name: tuple[str, ...]) -> None:
-    """Write an installable package of an attack, or of a lower bound, into the folder arena-attack-NAME or
-    arena-bound-NAME."""
-    from arena.testing.scaffold import MODULES, new_plugin
+    """Write an installable package of an attack, or of another kind of plugin, into the folder arena-KIND-NAME."""
+    from arena.testing.scaffold import MODULES, NEXT, new_plugin
 
     *kinds, name = kind_and_name
     kind = next((kind for kind in MODULES if kinds == [kind]), None) if kinds else "attack"
     if kind is None:
-        raise click.UsageError(f"{' '.join(kind_and_name)}: write arena plugins new bound my-bound")
+        given = " ".join(kind_and_name)
+        raise click.UsageError(f"{given}: write arena plugins new attack my-attack; kinds: {', '.join(MODULES)}")
     folder = new_plugin(name, Path.cwd(), kind)
-    print(f"wrote {folder}; next: pip install -e {folder.name} && arena plugins check {name}")
+    print(f"wrote {folder}; next: pip install -e {folder.name} && {NEXT[kind]} {name}")
 
 
 def _list(form: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ def check_attack(
     that the gradient shows.
     """
     report = Report(f"attack {getattr(attack, 'name', attack)!s}")
-    given, defense = defense, defense or _opponent(attack)
+    given, defense = defense, defense or opponent(attack, classes=10)
     ready = _declared(report, attack, defense)
     if ready is None:
         return report
@@ -67,11 +68,11 @@ def check_attack(
     return report
 
 
-def _opponent(attack: Attack | type[Attack]) -> LinearDefense:
+def opponent(attack: Attack | type[Attack], **settings: Any) -> LinearDefense:
     """The plainest linear defense that the attack applies to; the plainest of all if it applies to none."""
     applies = getattr(attack, "applies_to", lambda defense: False)
     kinds = (LinearDefense, ExactLinearDefense, LinearPrototypes)
-    return next((kind for kind in kinds if applies(kind)), LinearDefense)(classes=10)
+    return next((kind for kind in kinds if applies(kind)), LinearDefense)(**settings)
 
 
 def _declared(report: Report, attack: Attack | type[Attack], defense: KnownDefense) -> Attack | None:

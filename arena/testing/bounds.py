@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,9 +34,8 @@ def check_bound(bound: Bound | type[Bound], *, defenses: Sequence[KnownDefense] 
     ready = _declared(report, bound)
     if ready is None:
         return report
-    known = LinearDefense(classes=10), LinearPrototypes(classes=10), VotingLinear(classes=2), ReluDefense()
     applicable = []
-    for defense in defenses or known:
+    for defense in defenses or (*opponents(classes=10), ReluDefense()):
         with report.guard("refusal", f"asked about the {defense.name} defense: "):
             channels, height, width = defense.sample_images(1)[0].shape[1:]
             reason = ready.refusal(defense, (channels, height, width))
@@ -53,6 +53,12 @@ def check_bound(bound: Bound | type[Bound], *, defenses: Sequence[KnownDefense] 
             with report.guard("runs", f"{defense.name}, {norm}: "):
                 _check(report, ready, defense, norm)
     return report
+
+
+def opponents(classes: int, **settings: Any) -> list[LinearDefense]:
+    """Linear defenses of each kind that bounds are for."""
+    known = LinearDefense(classes=classes, **settings), LinearPrototypes(classes=classes, **settings)
+    return [*known, VotingLinear(classes=2, **settings)]
 
 
 def _declared(report: Report, bound: Bound | type[Bound]) -> Bound | None:

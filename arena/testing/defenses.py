@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from arena.data import DEFAULT
 from arena.geometry.distances import per_row
 from arena.interface.contracts import Converges, Defense
 from arena.interface.registry import declaration_faults
@@ -15,6 +16,7 @@ from arena.testing.linear import LinearDefense
 from arena.testing.report import Report
 
 BATCHES = (1, 3, 17)  # sizes that must agree
+IMAGES = max(BATCHES)
 TOLERANCE = 1e-4  # of the largest magnitude among the scores: rounding of another batch size
 STEP, DIRECTIONS = 0.02, 3  # of the finite differences: L2 length, and random directions beside the gradient's own
 GRADIENT_TOLERANCE = 0.1  # of the gradient's length, median over the images: kinks and float32
@@ -23,14 +25,19 @@ GRADIENT_TOLERANCE = 0.1  # of the gradient's length, median over the images: ki
 def check_defense(defense: Defense | type[Defense], *, x: Tensor | None = None) -> Report:
     """Ask the defense about a few images and report on its contract, `report.ok` being the verdict.
 
-    x: images, float32 [17 or more, C, H, W] in [0, 1]; by default 17 random ones.
+    x: images, float32 [17 or more, C, H, W] in [0, 1]; by default 17 random ones, of the shape that the defense
+    declares. One that declares none may not take grey images for colour ones.
     """
     report = Report(f"defense {getattr(defense, 'name', defense)!s}")
     ready = _declared(report, defense)
     if ready is None:
         return report
-    x = (LinearDefense().sample_images(max(BATCHES), seed=1)[0] if x is None else x).to(ready.device)
-    scores = None
+    given, scores = x, None
+    if x is None:
+        x, _ = LinearDefense(shape=ready.shape or DEFAULT.shape).sample_images(IMAGES, seed=1)
+    x = x.to(ready.device)
+    if given is None and ready.shape is None:
+        _grey_or_colour(report, ready, x)
     with report.guard("scores"):
         scores = _scores(report, ready, x)
     if scores is None:
@@ -64,6 +71,21 @@ def _declared(report: Report, defense: Defense | type[Defense]) -> Defense | Non
     faults = declaration_faults("defense", kind)
     report.add("declaration", not faults, "; ".join(faults) or f"gradient = {ready.gradient!r}")
     return None if faults else ready
+
+
+def _grey_or_colour(report: Report, defense: Defense, x: Tensor) -> None:
+    """A colour model whose mean broadcasts answers grey images, too, and would be checked on those; it takes one
+    channel and three, and not two."""
+
+    def answers(channels: int) -> bool:
+        try:
+            return _quiet(defense, x[:1, :1].expand(-1, channels, -1, -1)) is not None
+        except Exception:
+            return False
+
+    if [answers(channels) for channels in (1, 2, 3)] == [True, False, True]:
+        remedy = "declare shape = (3, height, width), or check it on its data with x=, or arena plugins check --dataset"
+        report.add("shape", False, f"it takes grey images for colour ones: {remedy}")
 
 
 def _scores(report: Report, defense: Defense, x: Tensor) -> Tensor | None:

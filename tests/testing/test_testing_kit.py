@@ -290,6 +290,28 @@ def test_breaches_of_defenses_are_found(defense, check):
     assert check in failed(report), str(report)
 
 
+class Colour(arena.Defense):
+    """Forgets to say that it is made for colour images; its mean broadcasts."""
+
+    name, gradient = "colour", "autograd"
+
+    def scores(self, x):
+        weights = torch.linspace(-1, 1, 30).view(3, 10)
+        return (x - torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1)).mean((2, 3)) @ weights
+
+
+def test_a_colour_model_is_checked_on_colour_images():
+    assert failed(check_defense(Colour)) == ["shape"]
+    assert check_defense(Colour, x=LinearDefense(shape=(3, 8, 8)).sample_images(17)[0]).ok
+    assert check_defense(type("Declared", (Colour,), {"shape": (3, 9, 7)})).ok
+
+
+def test_the_kit_follows_the_data():
+    assert check_plugin("fgsm", dataset="digits").ok
+    with pytest.raises(UserError, match=r"cnn is made for images \[1, 28, 28\] of 10 classes: digits has"):
+        check_plugin("cnn", dataset="digits")
+
+
 def test_a_defense_without_the_gradient_that_it_declares_is_found():
     class Detached(LinearDefense):
         def scores(self, x):
