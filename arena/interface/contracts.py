@@ -71,6 +71,13 @@ class Converges(Protocol):
 
 
 @runtime_checkable
+class HasNetwork(Protocol):
+    """A defense whose scores are what a module says of the image."""
+
+    network: torch.nn.Module
+
+
+@runtime_checkable
 class Votes(Protocol):
     """A defense that takes a vote of a base classifier on copies of the image with Gaussian noise."""
 

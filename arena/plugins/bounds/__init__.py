@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import arena
 from arena.plugins.bounds.joint import Joint
+from arena.plugins.bounds.lipschitz import Lipschitz
 from arena.plugins.bounds.separate import Separate
 from arena.plugins.bounds.smoothing import Smoothing
 
 
 @arena.hookimpl
 def register_bounds(register: Callable[[type[arena.Bound]], None]) -> None:
-    for bound in (Joint, Separate, Smoothing):
+    for bound in (Joint, Lipschitz, Separate, Smoothing):
         register(bound)
