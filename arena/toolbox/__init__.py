@@ -5,7 +5,7 @@
 * Starts of decision-based attacks: `uniform_noise`, `nearest_other`, `on_the_boundary`.
 * Gradients and steps: `scores_and_gradient`, `boundaries`, `runners_up`, `unit`, `steepest`, `slope`; those of another
   network: `substitute_target`.
-* Losses (`Loss`): `margin`, `normalized`, `normalized_margin`, `cross_entropy`, `log_odds`, `dlr`.
+* Losses (`Loss`): `margin`, `normalized`, `normalized_margin`, `cross_entropy`, `log_odds`, `dlr`, `targeted_dlr`.
 * Norms: `Norm`, `NORMS`, `spec_of` (all that is true of one), `distance`, `project`, `project_in_box`,
   `project_on_halfspace`, `across_the_box`.
 * Tensors: `per_row`; `by_pixel`, `by_value` (L0 counts the channels of a pixel as one); `balanced`, `times_power`
@@ -26,7 +26,7 @@ from arena.target.slices import slices
 from arena.toolbox.box import across_the_box
 from arena.toolbox.directions import Loss, boundaries, runners_up, scores_and_gradient, slope, steepest, unit
 from arena.toolbox.library import FixedEpsilonAttack, PerSampleAttack
-from arena.toolbox.losses import cross_entropy, dlr, log_odds, margin, normalized, normalized_margin
+from arena.toolbox.losses import cross_entropy, dlr, log_odds, margin, normalized, normalized_margin, targeted_dlr
 from arena.toolbox.reset import Reset, reset_best
 from arena.toolbox.search import bisect, bisect_between, candidates, epsilon_grid, smallest_epsilon, walk_back
 from arena.toolbox.starts import nearest_other, on_the_boundary, uniform_noise
@@ -72,6 +72,7 @@ __all__ = [
     "spec_of",
     "steepest",
     "substitute_target",
+    "targeted_dlr",
     "times_power",
     "uniform_noise",
     "unit",

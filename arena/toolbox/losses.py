@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from arena.target.logits import margin
 
-__all__ = ["cross_entropy", "dlr", "log_odds", "margin", "normalized", "normalized_margin"]
+__all__ = ["cross_entropy", "dlr", "log_odds", "margin", "normalized", "normalized_margin", "targeted_dlr"]
 
 SPREAD = 10.0  # from the lowest logit to the highest: a softmax of these is precise in float32
 
@@ -48,3 +48,13 @@ def dlr(scores: Tensor, y: Tensor) -> Tensor:
         return margin(scores, y)
     ranked = scores.sort(1, descending=True).values
     return margin(scores, y) / (ranked[:, 0] - ranked[:, 2]).clamp_min(torch.finfo(scores.dtype).tiny)
+
+
+def targeted_dlr(scores: Tensor, y: Tensor, other: Tensor) -> Tensor:
+    """The same towards one class (equation 7): the logit of `other`, int64 [n], minus the label's, divided by the gap
+    from the first logit to the mean of the third and the fourth; to the third of three classes, by nothing of two."""
+    ahead = (scores.gather(1, other[:, None]) - scores.gather(1, y[:, None]))[:, 0]
+    if scores.shape[1] < 3:
+        return ahead
+    ranked = scores.sort(1, descending=True).values
+    return ahead / (ranked[:, 0] - ranked[:, 2:4].mean(1)).clamp_min(torch.finfo(scores.dtype).tiny)

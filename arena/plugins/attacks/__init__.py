@@ -10,8 +10,10 @@ from arena.plugins.attacks.apgd import (
     L2DLRAPGD,
     L1CrossEntropyAPGD,
     L2CrossEntropyAPGD,
+    L2TargetedAPGD,
     LinfCrossEntropyAPGD,
     LinfDLRAPGD,
+    LinfTargetedAPGD,
 )
 from arena.plugins.attacks.augmented_lagrangian import ALMA
 from arena.plugins.attacks.boundary import Boundary
@@ -59,7 +61,7 @@ MODERN: tuple[type[arena.Attack], ...] = (
 # Not over exact gradients: on the nearest neighbor cutting planes and Brendel-Bethge were closer on each of 5 images.
 NETWORKS: tuple[type[arena.Attack], ...] = (
     *(L1FAB, L2FAB, LinfFAB, TargetedL1FAB, TargetedL2FAB, TargetedLinfFAB),
-    *(SigmaZero, VFGA, ALMA, PDGD, PDPGD),
+    *(SigmaZero, VFGA, ALMA, PDGD, PDPGD, L2TargetedAPGD, LinfTargetedAPGD),
 )
 EXACT: tuple[type[arena.Attack], ...] = tuple(map(exact, (*GRADIENT, *MODERN)))
 RECONSTRUCTION: tuple[type[arena.Attack], ...] = (LatentDescent,)

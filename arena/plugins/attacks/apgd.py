@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -11,7 +10,17 @@ from torch import Tensor
 
 import arena
 from arena.plugins.attacks.ascent import Ascent, L1Ascent
-from arena.toolbox import cross_entropy, dlr, epsilon_grid, scores_and_gradient, smallest_epsilon, walk_back
+from arena.toolbox import (
+    Loss,
+    cross_entropy,
+    dlr,
+    epsilon_grid,
+    runners_up,
+    scores_and_gradient,
+    smallest_epsilon,
+    targeted_dlr,
+    walk_back,
+)
 
 MOMENTUM = 0.25  # share of the last step kept (1 - alpha of the publication)
 
@@ -21,7 +30,7 @@ class APGD(arena.Attack):
 
     access = "gradient"
     ascent: ClassVar[type[Ascent]] = Ascent
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: Loss
 
     class Settings(arena.Settings):
         steps: int = Field(
@@ -37,34 +46,44 @@ class APGD(arena.Attack):
     def run(self, target: arena.Target, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         s = self.settings
         grid = epsilon_grid(s.max_epsilon, s.epsilons, x.device)
+        aims = self.aims(target, x, y)
 
         def attempt(epsilon: Tensor, index: Tensor) -> Tensor:
             fooled = torch.zeros_like(index, dtype=torch.bool)
-            for _ in range(s.restarts):
+            for aim in s.restarts * aims.unbind(1):
                 rows = (~fooled).nonzero().flatten()
                 if not len(rows):
                     break
-                radius, clean = epsilon[rows], x[index[rows]]
-                ascent = self.ascent.from_noise(self.norm, clean, radius, rng)
-                fooled[rows] = self._climb(target, ascent, y[index[rows]], index[rows])
+                at, radius = index[rows], epsilon[rows]
+                ascent = self.ascent.from_noise(self.norm, x[at], radius, rng)
+                fooled[rows] = self._climb(target, ascent, y[at], aim[at], at)
             return fooled
 
         smallest_epsilon(attempt, grid, len(x), s.bisections)
         return walk_back(target, x, y)
 
-    def _climb(self, target: arena.Target, ascent: Ascent, y: Tensor, index: Tensor) -> Tensor:
+    def aims(self, target: arena.Target, x: Tensor, y: Tensor) -> Tensor:
+        """The classes [B, k] that `towards` is to climb to, one after the other; here it climbs away from the label."""
+        return y[:, None]
+
+    def towards(self, aim: Tensor) -> Loss:
+        """The loss of samples whose aims [n] these are."""
+        return self.loss
+
+    def _climb(self, target: arena.Target, ascent: Ascent, y: Tensor, aim: Tensor, index: Tensor) -> Tensor:
         """Whether [n] the ascent met an adversarial; there it ends."""
         fooled = torch.zeros_like(index, dtype=torch.bool)
         rows, last = torch.arange(len(index), device=index.device), 0
         ends = ascent.checkpoints(self.settings.steps)
         for step in range(self.settings.steps):
-            scores, gradient = scores_and_gradient(target, ascent.at.image, y[rows], self.loss, index[rows])
-            wrong = scores.argmax(1) != y[rows]
+            loss = self.towards(aim[rows])
+            scores, gradient = scores_and_gradient(target, ascent.at.image, y[rows], loss, index[rows])
+            value, wrong = loss(scores, y[rows]), scores.argmax(1) != y[rows]
             fooled[rows[wrong]] = True
             rows, ascent = rows[~wrong], ascent[~wrong]
             if not len(rows):
                 break
-            ascent.note(self.loss(scores[~wrong], y[rows]), gradient[~wrong])
+            ascent.note(value[~wrong], gradient[~wrong])
             if step in ends:
                 ascent.adapt(step - last)
                 last = step
@@ -134,3 +153,36 @@ class L1DLRAPGD(L1APGD):
 
     name = "apgd-dlr-l1"
     loss = staticmethod(dlr)
+
+
+class TargetedAPGD(APGD):
+    """Climbs the targeted difference of logits ratio, towards one likely class after the other (APGD-T of AutoAttack,
+    which takes nine of them)."""
+
+    class Settings(APGD.Settings):
+        candidates: int = Field(
+            4, gt=1, description="classes considered: the label and the likeliest others of the clean image"
+        )
+
+    def aims(self, target: arena.Target, x: Tensor, y: Tensor) -> Tensor:
+        return runners_up(target.scores(x), y, self.settings.candidates - 1)
+
+    def towards(self, aim: Tensor) -> Loss:
+        return lambda scores, y: targeted_dlr(scores, y, aim)
+
+
+class LinfTargetedAPGD(TargetedAPGD):
+    """The Linf form."""
+
+    name = "apgd-t-linf"
+    norm = "linf"
+
+
+class L2TargetedAPGD(TargetedAPGD):
+    """The L2 form."""
+
+    name = "apgd-t-l2"
+    norm = "l2"
+
+    class Settings(L2APGD.Settings, TargetedAPGD.Settings):
+        """Those of both."""

@@ -64,6 +64,8 @@ NETWORKS = {
     "vfga": ({"trials": 3}, 1.2, 1.2),
     "alma": ({"steps": 30}, 1.05, 1.4),
     "pdgd": ({"steps": 60, "dual_step": 0.3, "first_ratio": 10.0}, 1.05, 1.4),
+    "apgd-t-l2": (APGD_SETTINGS | {"candidates": 2}, 1.15, 1.5),
+    "apgd-t-linf": (APGD_SETTINGS | {"candidates": 2}, 1.1, 1.1),
     "pdpgd": ({"steps": 60, "dual_step": 0.5, "first_ratio": 1.0}, 1.4, 1.4),
 }
 # Settings that make the attack cheap, and how many times the minimal distance its median may be: on linear scores, and
@@ -354,6 +356,25 @@ def test_restarts_find_what_one_start_misses(name, settings, restarts):
     )
     assert "not_found" in once
     assert set(often) == {"found"}
+
+
+def test_targets_find_the_class_that_no_untargeted_loss_climbs_to():
+    class Plateau(LinearDefense):
+        """Two likely classes that never win, and one that does where images are brighter than 0.7 in the mean."""
+
+        def scores(self, x):
+            bright = x.mean((1, 2, 3))
+            flat = torch.tensor([0.5, 0.49, 0.48]).expand(len(x), 3) + 0 * bright[:, None]
+            return torch.cat([flat, 5 * (bright[:, None] - 0.6)], 1)
+
+    x, y = torch.full((2, 1, 28, 28), 0.5), torch.zeros(2, dtype=torch.int64)
+    small_balls = APGD_SETTINGS | {"max_epsilon": 0.3}  # noise alone does not brighten images by so much
+    untargeted, targeted = (
+        arena.play(Plateau(classes=4), load(name, **small_balls | more), x, y)
+        for name, more in (("apgd-dlr-linf", {}), ("apgd-t-linf", {"candidates": 4}))
+    )
+    assert {record.status for record in untargeted} == {"not_found"}
+    assert [record.distance for record in targeted] == pytest.approx([0.2, 0.2], rel=0.02)
 
 
 @pytest.mark.parametrize("name", ["boundary", "pointwise-l0", "pointwise-l2"])
