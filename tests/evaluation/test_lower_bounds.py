@@ -263,6 +263,19 @@ def test_the_command_computes_what_is_missing(tmp_path):
         assert isinstance(nobody.exception, UserError) and message in str(nobody.exception)
 
 
+def test_with_a_tournament_the_cheap_bounds_of_its_norms_are_computed(tmp_path):
+    settings, url = tmp_path / "arena.toml", str(tmp_path / "arena.db")
+    settings.write_text("[tournament]\nsamples = 2\ndefenses = ['cnn']\nattacks = ['fgsm']\n")
+    run = ["run", str(settings), "--db", url, "--workers", "1", "--quiet"]
+    assert CliRunner().invoke(cli, run, standalone_mode=False).return_value == 0
+    with closing(open_store(url)) as store:
+        (row,) = store.leaderboard(by="defense")
+        assert row.bracket.proven == 1 and 0 < row.bracket.lower_bound_mean < row.bracket.mean_distance
+        with store.reading() as connection:
+            values = connection.exec_driver_sql("SELECT bound, kind, norm, sample FROM current_bound").all()
+    assert set(values) == {("lipschitz", "certificate", "linf", sample) for sample in range(2)}
+
+
 class Wrong(arena.Bound):
     name, norms, kind = "wrong", ("l2",), "certificate"
 
