@@ -58,7 +58,7 @@ MODERN: tuple[type[arena.Attack], ...] = (
     *(L0BrendelBethge, L1BrendelBethge, L2BrendelBethge, LinfBrendelBethge),
     *(LinfCrossEntropyAPGD, LinfDLRAPGD, L2CrossEntropyAPGD, L2DLRAPGD, L1CrossEntropyAPGD, L1DLRAPGD),
 )
-# Not over exact gradients: on the nearest neighbor cutting planes and Brendel-Bethge were closer on each of 5 images.
+# Not over exact gradients: docs/attacks.md says what was measured of them there.
 NETWORKS: tuple[type[arena.Attack], ...] = (
     *(L1FAB, L2FAB, LinfFAB, TargetedL1FAB, TargetedL2FAB, TargetedLinfFAB),
     *(SigmaZero, VFGA, ALMA, PDGD, PDPGD, L2TargetedAPGD, LinfTargetedAPGD),
