@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Literal
 
+from arena.data import DEFAULT
 from arena.errors import UserError
 from arena.interface.registry import registry
 from arena.testing.templates import ATTACK, BOUND, DATASET, DATASET_TEST, DEFENSE, PYPROJECT, TEST
@@ -44,7 +45,7 @@ def new_plugin(name: str, folder: Path, kind: Kind = "attack") -> Path:
         f"test_{module}.py": DATASET_TEST if kind == "dataset" else TEST,
     }
     hint = FACTOR if kind == "attack" else ""
-    words = {"name": name, "kind": kind, "module": module, "cls": cls, "hint": hint}
+    words = {"name": name, "kind": kind, "module": module, "cls": cls, "hint": hint, "shape": DEFAULT.shape}
     try:
         _write(package, {file: text.substitute(words) for file, text in files.items()})
     except OSError as failure:

@@ -62,6 +62,8 @@ def register_attacks(register):
 DEFENSE = Template('''\
 """The defense $name for arena: a start that works, to be replaced by a classifier that is worth it."""
 
+import math
+
 import arena
 import torch
 
@@ -71,13 +73,13 @@ class $cls(arena.Defense):
 
     name = "$name"
     gradient = "autograd"  # how scores can be differentiated: none, autograd, straight-through or exact
-    shape = (1, 28, 28)  # channels, height and width of the images that it takes
+    shape = $shape  # channels, height and width of the images that it takes
     classes = 10
 
     def __init__(self, weights=None, device="cpu", **settings):
         """weights: what torch.save wrote, named under [defense.$name] in arena.toml."""
         super().__init__(weights, device, **settings)
-        self.matrix = torch.randn(self.classes, 28 * 28, generator=torch.Generator().manual_seed(0))
+        self.matrix = torch.randn(self.classes, math.prod(self.shape), generator=torch.Generator().manual_seed(0))
         if weights is not None:
             self.matrix = torch.load(weights, weights_only=True)
         self.matrix = self.matrix.to(self.device)
@@ -106,7 +108,7 @@ class $cls(arena.Dataset):
     """Noise, brighter in the images of class 1."""
 
     name = "$name"
-    shape = (1, 28, 28)  # channels, height and width
+    shape = $shape  # channels, height and width
     classes = 2
     class_names = ("dark", "bright")
     splits = ("test",)
