@@ -64,8 +64,8 @@ NETWORKS = {
     "vfga": ({"trials": 3}, 1.2, 1.2),
     "alma": ({"steps": 30}, 1.05, 1.4),
     "pdgd": ({"steps": 60, "dual_step": 0.3, "first_ratio": 10.0}, 1.05, 1.4),
-    "apgd-t-l2": (APGD_SETTINGS | {"candidates": 2}, 1.15, 1.5),
-    "apgd-t-linf": (APGD_SETTINGS | {"candidates": 2}, 1.1, 1.1),
+    "apgd-t-l2": (APGD_SETTINGS | {"candidates": 3}, 1.15, 1.5),
+    "apgd-t-linf": (APGD_SETTINGS | {"candidates": 3}, 1.1, 1.1),
     "pdpgd": ({"steps": 60, "dual_step": 0.5, "first_ratio": 1.0}, 1.4, 1.4),
 }
 # Settings that make the attack cheap, and how many times the minimal distance its median may be: on linear scores, and

@@ -55,6 +55,8 @@ FACTORS = {
     "alma": 1.25,
     "pdgd": 1.05,
     "pdpgd": 1.8,
+    "apgd-t-l2": 1.15,
+    "apgd-t-linf": 1.15,
 }
 
 
