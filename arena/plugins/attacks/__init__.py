@@ -29,7 +29,7 @@ from arena.plugins.attacks.estimated import estimated
 from arena.plugins.attacks.exact import exact
 from arena.plugins.attacks.fab import L1FAB, L2FAB, LinfFAB, TargetedL1FAB, TargetedL2FAB, TargetedLinfFAB
 from arena.plugins.attacks.gradient_descent import BIM, FGM, FGSM, L2BIM, MIM
-from arena.plugins.attacks.hop_skip_jump import HopSkipJump
+from arena.plugins.attacks.hop_skip_jump import L2HopSkipJump, LinfHopSkipJump
 from arena.plugins.attacks.latent_descent import LatentDescent
 from arena.plugins.attacks.minimum_norm import DDN, L0FMN, L1FMN, L2FMN, LinfFMN
 from arena.plugins.attacks.noise import GaussianNoise, SaltAndPepper
@@ -38,6 +38,7 @@ from arena.plugins.attacks.penalty import EAD, CarliniWagner
 from arena.plugins.attacks.pointwise import PointwiseL0, PointwiseL2
 from arena.plugins.attacks.primal_dual import PDGD, PDPGD
 from arena.plugins.attacks.sigma_zero import SigmaZero
+from arena.plugins.attacks.simba import SimBA
 from arena.plugins.attacks.square import L2Square, LinfSquare
 from arena.plugins.attacks.transfer import L2Transfer, LinfTransfer
 from arena.plugins.attacks.vfga import VFGA
@@ -48,9 +49,10 @@ DECISION: tuple[type[arena.Attack], ...] = (
     Boundary,
     PointwiseL0,
     PointwiseL2,
-    HopSkipJump,
+    L2HopSkipJump,
+    LinfHopSkipJump,
 )
-SCORE: tuple[type[arena.Attack], ...] = (LinfSquare, L2Square, Parsimonious)
+SCORE: tuple[type[arena.Attack], ...] = (LinfSquare, L2Square, Parsimonious, SimBA)
 TRANSFER: tuple[type[arena.Attack], ...] = (L2Transfer, LinfTransfer)
 GRADIENT: tuple[type[arena.Attack], ...] = (FGM, FGSM, L2BIM, BIM, MIM, L2DeepFool, LinfDeepFool)
 MODERN: tuple[type[arena.Attack], ...] = (

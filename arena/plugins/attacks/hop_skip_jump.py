@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 import arena
-from arena.toolbox import bisect_between, candidates, on_the_boundary, per_row, slices, unit
+from arena.toolbox import bisect, candidates, distance, on_the_boundary, per_row, project, slices, steepest, unit
 
 FIRST_RADIUS = 0.1  # of the first probes; later ones lie at the distance from the clean image / number of pixels
 BISECTIONS = 14  # after a jump: finer than the radius of the probes
@@ -17,12 +17,10 @@ HALVINGS = 10  # of a jump that leaves the adversarial region
 
 
 class HopSkipJump(arena.Attack):
-    """The L2 form (Algorithm 2). Foolbox 3.3.4 normalises the estimates over the whole batch, so that a sample's jumps
-    depend on the others', and gives the batch up if one start fails.
+    """Algorithm 2. Foolbox 3.3.4 normalises the estimates over the whole batch, so that a sample's jumps depend on the
+    others', and gives the batch up if one start fails. In Linf, too, probes lie in an L2 distance.
     """
 
-    name = "hop-skip-jump"
-    norm = "l2"
     access = "decision"
 
     class Settings(arena.Settings):
@@ -38,10 +36,11 @@ class HopSkipJump(arena.Attack):
         index = on_the_boundary(target, x, y, self.settings.draws, rng)
         for step in range(1, self.settings.steps + 1 if len(index) else 0):
             length = target.best_distance[index]
-            radius = length / x[0].numel() if step > 1 else torch.full_like(length, FIRST_RADIUS)
+            reach = distance("l2", target.best, x)[index]
+            radius = reach / x[0].numel() if step > 1 else torch.full_like(length, FIRST_RADIUS)
             probes = round(self.settings.probes * math.sqrt(step))
             normal = estimated_normal(target, target.best[index], y[index], index, radius, probes, rng)
-            self._jump(target, x, y, index, per_row(length / math.sqrt(step), x) * normal)
+            self._jump(target, x, y, index, per_row(length / math.sqrt(step), x) * steepest(self.norm, normal))
         return candidates(target, x)
 
     def _jump(self, target: arena.Target, x: Tensor, y: Tensor, index: Tensor, jump: Tensor) -> None:
@@ -56,7 +55,33 @@ class HopSkipJump(arena.Attack):
             index, jump = index[~success], jump[~success] / 2
             if not len(index):
                 break
-        bisect_between(target, x, landed, y, fooled, BISECTIONS)
+        self._back(target, x, landed, y, fooled)
+
+    def _back(self, target: arena.Target, x: Tensor, far: Tensor, y: Tensor, fooled: Tensor) -> None:
+        """The smallest ball around each image x into which the image `far` [B, ...] can be projected and still fool,
+        where it does [B]."""
+        reach = distance(self.norm, far, x)
+
+        def attempt(share: Tensor, index: Tensor) -> Tensor:
+            images = project(self.norm, far[index], x[index], share * reach[index]).clamp(0, 1)
+            return target.labels(images, index) != y[index]
+
+        high = torch.where(fooled, 1.0, torch.inf)
+        bisect(attempt, torch.zeros_like(high), high, BISECTIONS)
+
+
+class L2HopSkipJump(HopSkipJump):
+    """The L2 form: jumps along the normal."""
+
+    name = "hop-skip-jump"
+    norm = "l2"
+
+
+class LinfHopSkipJump(HopSkipJump):
+    """The Linf form: jumps along the signs of the normal."""
+
+    name = "hop-skip-jump-linf"
+    norm = "linf"
 
 
 def estimated_normal(

@@ -77,6 +77,8 @@ ATTACKS = {
     "pointwise-l0": (POINTWISE, 2, 2),
     "pointwise-l2": (POINTWISE, 6, 8),
     "hop-skip-jump": ({"steps": 10, "probes": 30}, 2.5, 8),
+    "hop-skip-jump-linf": ({"steps": 10, "probes": 30}, 3, 5),
+    "simba": ({"sizes": 2, "steps": 200, "bisections": 0}, 4, 8),
     "square-linf": ({"steps": 300}, 3.5, 2.5),
     "square-l2": ({"steps": 300}, 3.5, 5.5),
     "parsimonious-linf": ({"flips": (0.3, 0.3)}, 1.05, 1.1),

@@ -22,6 +22,7 @@ from arena.testing import ExactLinearDefense, LinearDefense, LinearPrototypes
 LIGHT = {
     "boundary": {"steps": 100},
     "hop-skip-jump": {"steps": 3, "probes": 20},
+    "simba": {"sizes": 1, "steps": 100, "bisections": 0},
     "square": {"steps": 100},
     "parsimonious": {"blocks": (8, 2), "flips": (), "rounds": 10},
     "pointwise": {"restarts": 1, "crossovers": 0, "epsilons": 20, "bisections": 2},
