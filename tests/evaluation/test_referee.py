@@ -210,7 +210,7 @@ def noisy(network):
 
 @pytest.mark.parametrize("break_network", [forgotten_eval, noisy])
 def test_a_random_defense_is_unstable_not_robust(mnist, break_network):
-    defense, ddn = arena.load_defense("cnn"), arena.load_attack("ddn", steps=50)
+    defense, ddn = arena.load_defense("cnn"), arena.load_attack("ddn", steps=100)  # 50 by either loss
     x, y = (part[:8] for part in mnist)
     honest = arena.play(defense, ddn, x, y)
     assert {record.status for record in honest} == {"found"}
@@ -218,10 +218,8 @@ def test_a_random_defense_is_unstable_not_robust(mnist, break_network):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         records = arena.play(defense, ddn, x, y)
-    unstable = [record for record in records if record.status == "unstable"]
-    assert len(unstable) > len(records) / 2
-    assert all(record.distance is None and "two answers" in record.reason for record in unstable)
-    assert {record.status for record in records} <= {"unstable", "found"}  # one can hold by chance; none looks robust
+    assert {record.status for record in records} == {"unstable"}
+    assert all(record.distance is None and "two answers" in record.reason for record in records)
 
 
 class Rounding(LinearDefense):
