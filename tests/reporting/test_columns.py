@@ -70,12 +70,12 @@ def test_markdown_is_one_table_with_the_papers_values():
     header, rule, *lines = render(BOARD, "markdown").splitlines()
     assert len(lines) == len(BOARD)
     assert {line.count("|") for line in (header, rule, *lines)} == {header.count("|")}
-    assert lines[1] == "| L2 | cnn | deepfool-l2-ge | 200 |  | 99.0% | \N{INFINITY} | 80.0% |  |  |  | 1.3 | 30% |"
+    assert lines[1] == "| L2 | cnn | deepfool-l2-ge | 200 |  | 99.0% | \N{INFINITY} | 80.0% |  |  |  |  | 1.3 | 30% |"
 
 
 def test_latex_escapes_what_latex_would_read():
     text = render(BOARD, "latex")
-    assert r"$L_2$ & cnn & deepfool-l2-ge & 200 &  & 99.0\% & $\infty$ & 80.0\% &  &  &  & 1.3 & 30\% \\" in text
+    assert r"$L_2$ & cnn & deepfool-l2-ge & 200 &  & 99.0\% & $\infty$ & 80.0\% &  &  &  &  & 1.3 & 30\% \\" in text
     assert r"$L_\infty$ & my\_net & my\_attack &" in text
     (columns,) = [line for line in text.splitlines() if line.startswith(r"\begin")]
     ends = [line for line in text.splitlines() if line.endswith(r"\\")]
