@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 import arena
 from arena.evaluation.bounds import lipschitz
@@ -59,6 +60,20 @@ def test_a_convolution_stretches_as_its_matrix_does(options, large, monkeypatch)
     assert found.linf == pytest.approx(float(torch.linalg.matrix_norm(matrix, math.inf)))
     spectral = float(torch.linalg.matrix_norm(matrix, 2))
     assert spectral * (1 - 1e-9) <= found.l2 <= (1.25 if large else 1 + 1e-9) * spectral
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 2, "stride": 2},
+        {"kernel_size": 3, "stride": 2, "padding": 1},
+        {"kernel_size": 2, "stride": 2, "dilation": 2},
+        {"kernel_size": (3, 2), "stride": (4, 1), "dilation": (2, 3)},
+    ],
+)
+def test_pooling_counts_a_value_as_often_as_windows_hold_it(options):
+    windows = functional.fold(functional.unfold(torch.ones(1, 1, 20, 20), **options), (20, 20), **options).max()
+    assert lipschitz._of_layer(nn.MaxPool2d(**options), torch.zeros(1, 1, 20, 20)) == (windows, windows**0.5, 1)
 
 
 NETWORKS = {

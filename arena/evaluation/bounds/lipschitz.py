@@ -121,9 +121,8 @@ def _unknown(layer: nn.Module) -> str | None:
 def _of_layer(layer: nn.Module, x: Tensor) -> Stretch:
     """What a layer can stretch its input by; x: any input [1, ...]."""
     if isinstance(layer, nn.MaxPool2d):  # each value wins in at most so many windows
-        windows = math.prod(
-            -(-kernel // stride) for kernel, stride in zip(_pair(layer.kernel_size), _pair(layer.stride), strict=True)
-        )
+        sides = zip(*map(_pair, (layer.kernel_size, layer.stride, layer.dilation)), strict=True)
+        windows = math.prod(-(-kernel * math.gcd(stride, dilation) // stride) for kernel, stride, dilation in sides)
         return Stretch(windows, math.sqrt(windows), 1.0)
     if isinstance(layer, nn.Sigmoid):
         return Stretch(0.25, 0.25, 0.25)
