@@ -178,11 +178,6 @@ class Store:
         with self.writing() as connection:
             return identities.register_match(connection, tournament_id, defense_id, attack_id, norm, budget)
 
-    def register_bound(self, identity: Identity) -> int:
-        """The lower bound of this fingerprint, found or new. It counts for nothing until it is made current."""
-        with self.writing() as connection:
-            return identities.register_bound(connection, identity)
-
     def make_current(self, defense_id: int, tournament_id: int | None = None) -> None:
         """Leaderboards count this defense of its name from now on, and the data of this tournament if one is given."""
         with self.writing() as connection:

@@ -8,14 +8,12 @@ import shutil
 import tempfile
 from pathlib import Path
 from string import Template
-from typing import Literal
 
 from arena.data import DEFAULT
 from arena.errors import UserError
-from arena.interface.registry import registry
+from arena.interface.registry import Kind, registry
 from arena.testing.templates import ATTACK, BOUND, DATASET, DATASET_TEST, DEFENSE, PYPROJECT, TEST
 
-Kind = Literal["attack", "defense", "bound", "dataset"]
 MODULES: dict[Kind, Template] = {"attack": ATTACK, "defense": DEFENSE, "bound": BOUND, "dataset": DATASET}
 FACTOR = "  # state how good it is with factor=: 1.25 is 25 % above the minimal distance"
 NEXT: dict[Kind, str] = dict.fromkeys(("attack", "defense", "bound"), "arena plugins check")

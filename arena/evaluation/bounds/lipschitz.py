@@ -83,7 +83,9 @@ def _layers(defense: Defense, shape: tuple[int, ...]) -> list[nn.Module]:
     if not isinstance(defense, HasNetwork) or not isinstance(defense.network, nn.Sequential):
         raise UserError("it has no attribute `network`, a torch.nn.Sequential of layers that are its scores")
     layers: list[nn.Module] = []
-    for layer in (part for part in copy.deepcopy(defense.network).double().modules() if not _is_sequence(part)):
+    for layer in copy.deepcopy(defense.network).double().modules():
+        if isinstance(layer, nn.Sequential):
+            continue
         if (reason := _unknown(layer)) is not None:
             raise UserError(f"of its layer {layer} the stretch is not known{reason}")
         if isinstance(layer, nn.BatchNorm2d) and layers and isinstance(layers[-1], nn.Conv2d):
@@ -98,10 +100,6 @@ def _layers(defense: Defense, shape: tuple[int, ...]) -> list[nn.Module]:
     if own.shape != found.shape or not bool(((own - found).abs().amax(1) <= ROUNDING * size(own)).all()):
         raise UserError("its scores are not what its `network` says of the image")
     return layers
-
-
-def _is_sequence(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Sequential)
 
 
 def _unknown(layer: nn.Module) -> str | None:
