@@ -5,9 +5,10 @@
 * Starts of decision-based attacks: `uniform_noise`, `nearest_other`, `on_the_boundary`.
 * Gradients and steps: `scores_and_gradient`, `boundaries`, `runners_up`, `unit`, `steepest`, `slope`; those of another
   network: `substitute_target`.
-* Losses (`Loss`): `margin`, `normalized`, `normalized_margin`, `cross_entropy`, `log_odds`, `dlr`, `targeted_dlr`.
+* Losses (`Loss`): `margin`, `normalized` (logits from 0 to `SPREAD`), `normalized_margin`, `cross_entropy`, `log_odds`,
+  `dlr`, `targeted_dlr`.
 * Norms: `Norm`, `NORMS`, `spec_of` (all that is true of one), `distance`, `project`, `project_in_box`,
-  `project_on_halfspace`, `across_the_box`.
+  `project_on_halfspace`, `across_the_box`; `movable` (what the box would not stop).
 * Tensors: `per_row`; `by_pixel`, `by_value` (L0 counts the channels of a pixel as one); `balanced`, `times_power`
   (squares that do not underflow); `slices` (long lists in little memory); `binarize` (as the referee does).
 * Settings that name a function: `resolve`.
@@ -23,10 +24,19 @@ from arena.geometry.scale import balanced, times_power
 from arena.interface.references import resolve
 from arena.target.query_log import binarize
 from arena.target.slices import slices
-from arena.toolbox.box import across_the_box
+from arena.toolbox.box import across_the_box, movable
 from arena.toolbox.directions import Loss, boundaries, runners_up, scores_and_gradient, slope, steepest, unit
 from arena.toolbox.library import FixedEpsilonAttack, PerSampleAttack
-from arena.toolbox.losses import cross_entropy, dlr, log_odds, margin, normalized, normalized_margin, targeted_dlr
+from arena.toolbox.losses import (
+    SPREAD,
+    cross_entropy,
+    dlr,
+    log_odds,
+    margin,
+    normalized,
+    normalized_margin,
+    targeted_dlr,
+)
 from arena.toolbox.reset import Reset, reset_best
 from arena.toolbox.search import bisect, bisect_between, candidates, epsilon_grid, smallest_epsilon, walk_back
 from arena.toolbox.starts import nearest_other, on_the_boundary, uniform_noise
@@ -34,6 +44,7 @@ from arena.toolbox.substitute import substitute_target
 
 __all__ = [
     "NORMS",
+    "SPREAD",
     "FixedEpsilonAttack",
     "Loss",
     "Norm",
@@ -54,6 +65,7 @@ __all__ = [
     "epsilon_grid",
     "log_odds",
     "margin",
+    "movable",
     "nearest_other",
     "normalized",
     "normalized_margin",

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from arena.target.logits import margin
 
-__all__ = ["cross_entropy", "dlr", "log_odds", "margin", "normalized", "normalized_margin", "targeted_dlr"]
+__all__ = ["SPREAD", "cross_entropy", "dlr", "log_odds", "margin", "normalized", "normalized_margin", "targeted_dlr"]
 
 SPREAD = 10.0  # from the lowest logit to the highest: a softmax of these is precise in float32
 

@@ -7,8 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 import arena
-from arena.plugins.attacks.deepfool import movable
-from arena.toolbox import distance, normalized_margin, per_row, scores_and_gradient, unit, walk_back
+from arena.toolbox import SPREAD, distance, movable, normalized_margin, per_row, scores_and_gradient, unit, walk_back
 
 # As published:
 SMOOTHING = 0.9  # of the multiplier, of squared gradients and of steps (alpha)
@@ -18,7 +17,6 @@ GROWTH = 1.2  # of the penalty's sharpness where it does not (gamma)
 LAST_STEP = 0.01  # of the first; they shrink from where the first adversarial is found
 TOLERANCE = 1e-4  # by which the label is to fall behind
 LEAST, MOST = 1e-6, 1e12  # multiplier
-RANGE = 10.0  # of normalized logits
 TINY = 1e-12
 
 
@@ -69,7 +67,7 @@ class ALMA(arena.Attack):
 
 def lead_of(scores: Tensor, y: Tensor) -> Tensor:
     """By how much [n] of the logits' range the labels y [n] lead; not above zero where they are behind far enough."""
-    return TOLERANCE - normalized_margin(scores, y) / RANGE
+    return TOLERANCE - normalized_margin(scores, y) / SPREAD
 
 
 def penalty_slope(lead: Tensor, sharpness: Tensor, multiplier: Tensor) -> Tensor:

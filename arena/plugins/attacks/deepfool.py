@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 import arena
-from arena.toolbox import boundaries, per_row, runners_up, slope, steepest, walk_back
+from arena.toolbox import boundaries, movable, per_row, runners_up, slope, steepest, walk_back
 
 LEAST_STEP = 0.01  # so that it does not stall where the gap is small but scores change in jumps: binarised input
 
@@ -57,11 +57,6 @@ class DeepFool(arena.Attack):
         moves = length.isfinite()
         length = torch.where(moves, length + LEAST_STEP, 0.0)
         return per_row(length, image) * steepest(self.norm, normal), moves
-
-
-def movable(x: Tensor, direction: Tensor) -> Tensor:
-    """`direction`, zero where the image x in [0, 1] is at the edge of the box that it points out of."""
-    return direction.masked_fill(((x <= 0) & (direction < 0)) | ((x >= 1) & (direction > 0)), 0)
 
 
 class L2DeepFool(DeepFool):

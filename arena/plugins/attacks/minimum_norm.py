@@ -10,11 +10,11 @@ from pydantic import Field
 from torch import Tensor
 
 import arena
-from arena.plugins.attacks.deepfool import movable
 from arena.toolbox import (
     Loss,
     distance,
     log_odds,
+    movable,
     normalized_margin,
     per_row,
     project_in_box,
