@@ -14,7 +14,7 @@ from arena.store.blobs import PRUNED, is_difference, pack, unpack
 from arena.store.engine import insert_new
 from arena.store.schema import clean, match, tournament
 
-_KEPT = 64  # clean images in memory: rows come match by match, sample by sample
+_KEPT = 2**26  # bytes of clean images in memory: the rows of the next match are about the same samples
 
 
 class Images:
@@ -50,7 +50,7 @@ class Images:
             if sample not in kept:
                 raise ValueError("the image that it differs from is not in the table clean, or damaged")
             self._clean[key] = kept[sample]
-            if len(self._clean) > _KEPT:
+            if len(self._clean) * kept[sample].nbytes > _KEPT:
                 self._clean.popitem(last=False)
         return self._clean[key]
 
