@@ -77,7 +77,7 @@ def _scan(store: Store, key: MatchKey, units: list[list[Record]]) -> None:
     this = result.c.match_id == match_id
     failures = this & (result.c.status == Status.ERROR)
     for records in units:
-        rows = [_row(match_id, record) for record in records]
+        rows = [_row(match_id, record, None) for record in records]
         with store.writing() as connection:
             stale = delete(result).where(failures, result.c.sample == bindparam("stale"))
             connection.execute(stale, [{"stale": row["sample"]} for row in rows])
