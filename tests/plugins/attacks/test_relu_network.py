@@ -17,6 +17,8 @@ FACTORS = {
     "pointwise-l0": 1,
     "pointwise-l2": 2.2,
     "hop-skip-jump": 1.25,
+    "hop-skip-jump-linf": 1.25,
+    "simba": 1.8,
     "square-linf": 1.05,
     "square-l2": 1.6,
     "parsimonious-linf": 1.01,
