@@ -3,6 +3,8 @@
 import pytest
 from plugin_packages import arena
 
+pytestmark = pytest.mark.xdist_group("dying")  # what its fixtures play is played once
+
 EXITS = "exits-when-asked"
 
 

@@ -7,6 +7,8 @@ import json
 import pytest
 from plugin_packages import BROKEN, arena
 
+pytestmark = pytest.mark.xdist_group("broken")  # what its fixtures play is played once
+
 REASONS = {
     "fails-to-import": "ModuleNotFoundError: No module named 'a_module_that_nobody_has'",
     "exits-at-import": "SystemExit: usage: run me as a script",

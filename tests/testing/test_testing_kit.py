@@ -334,19 +334,8 @@ def test_built_in_defenses_pass(name):
     assert report.ok, str(report)
 
 
-LONG = (
-    *("bim-l2-ge", "bim-linf-ge", "boundary", "brendel-bethge", "carlini-wagner", "cutting-plane", "ead"),
-    *("hop-skip-jump", "mim-ge", "square"),
-)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name.startswith(LONG) else [])
-        for name in registry().names("attack")
-    ],
-)
+@pytest.mark.slow  # with light settings all of them meet the kit in plugins/attacks/test_attacks.py
+@pytest.mark.parametrize("name", registry().names("attack"))
 def test_built_in_attacks_pass(name):
     report = check_plugin(name)
     assert report.ok, str(report)

@@ -20,6 +20,8 @@ from arena.models.train import train
 from arena.reporting.html.gallery import LEVELS
 from arena.store.store import open_store
 
+pytestmark = pytest.mark.xdist_group("colour")  # what its fixtures play is played once
+
 SHAPE = 12, 16, 3  # height, width, channels: as a photograph is read
 
 SETTINGS = """

@@ -13,6 +13,8 @@ from plugin_packages import arena
 
 from arena.store.store import open_store
 
+pytestmark = pytest.mark.xdist_group("datasets")  # what its fixtures play is played once
+
 PLUGIN = '''
 import torch
 import arena

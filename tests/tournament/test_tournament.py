@@ -54,6 +54,9 @@ def run(folder, *arguments, plugins=""):
     return arena("run", *arguments, plugins=plugins, cwd=folder)
 
 
+of_the_uninterrupted = pytest.mark.xdist_group("uninterrupted")  # which is played once
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     """The rows of a tournament played in one go by one worker."""
@@ -65,18 +68,20 @@ def uninterrupted(tmp_path_factory):
     return rows
 
 
+@of_the_uninterrupted
 def test_one_and_two_workers_give_the_same_rows(uninterrupted, tmp_path):
     played = run(settings(tmp_path), "--workers", 2)
     assert played.returncode == 0, played.stderr
     assert rows_of(tmp_path) == uninterrupted
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@of_the_uninterrupted
+@pytest.mark.parametrize("seed", [1, 2])
 def test_after_kill_9_at_any_moment_the_rows_are_those_of_an_uninterrupted_run(uninterrupted, tmp_path, seed):
     settings(tmp_path)
     moments = random.Random(seed)
     command = [sys.executable, "-c", "from arena.cli import main; main()", "run", "--workers", "2", "--quiet"]
-    for _ in range(2):
+    for _ in range(3):
         process = subprocess.Popen(command, cwd=tmp_path)
         deadline = time.monotonic() + 60
         while not (tmp_path / "arena.db").exists() and time.monotonic() < deadline:
@@ -88,6 +93,7 @@ def test_after_kill_9_at_any_moment_the_rows_are_those_of_an_uninterrupted_run(u
     assert rows_of(tmp_path) == uninterrupted
 
 
+@of_the_uninterrupted
 def test_ctrl_c_stops_at_once_and_keeps_what_was_played(uninterrupted, tmp_path):
     settings(tmp_path, SETTINGS.replace("restarts = 1", "restarts = 10_000"))  # it does not end by itself
     command = [sys.executable, "-c", "from arena.cli import main; main()", "run", "--workers", "2"]
@@ -115,6 +121,7 @@ def has_rows(folder):
         return False
 
 
+@of_the_uninterrupted
 def test_only_what_is_missing_is_played(uninterrupted, tmp_path):
     folder = settings(tmp_path)
     assert run(folder, "--samples", 4, "--defense", "cnn").returncode == 0
@@ -129,6 +136,7 @@ def test_only_what_is_missing_is_played(uninterrupted, tmp_path):
     assert again.returncode == 0 and "0 jobs to play" in again.stderr
 
 
+@of_the_uninterrupted
 def test_another_seed_is_another_tournament(uninterrupted, tmp_path):
     assert run(settings(tmp_path), "--seed", 1, "--attack", "gaussian-noise", "--defense", "cnn").returncode == 0
     noise = [row for row in uninterrupted if row[:2] == ("cnn", "gaussian-noise")]

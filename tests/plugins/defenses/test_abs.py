@@ -16,7 +16,6 @@ from arena.models.released import SCALES
 from arena.models.scaling import line_search
 from arena.models.weights import save_weights
 from arena.target.logits import evaluate
-from arena.testing import check_defense
 
 NAMES = ["abs", "binary-abs"]
 
@@ -28,11 +27,6 @@ released = pytest.mark.skipif(
 @pytest.fixture(scope="module", params=NAMES)
 def defense(request):
     return arena.load_defense(request.param)
-
-
-def test_keeps_the_contract(defense, mnist):
-    report = check_defense(defense, x=mnist[0][:17])
-    assert report.ok, str(report)
 
 
 def test_no_image_depends_on_its_batch(defense, mnist):
@@ -64,6 +58,7 @@ def test_longer_inference_explains_better(defense, mnist):
 
 
 def test_plain_torch_explains_alike(defense, mnist):
+    defense = arena.load_defense(defense.name, points=1000)
     x = mnist[0][:3].flatten(1)
     x = x if defense.binary_threshold is None else (x >= 0.5).float()
     decoder, points = defense.network.decoder, draw_latents(defense.settings)
