@@ -52,6 +52,10 @@ class NormSpec(ABC):
         where there is none, and d [..., P]. It counts fractions of pixels."""
 
     @abstractmethod
+    def climb(self, steep: Tensor, headroom: Tensor, radius: Tensor) -> Tensor:
+        """The most [...] that steep . d reaches with 0 <= d_i <= headroom_i and a length of at most `radius` [...]."""
+
+    @abstractmethod
     def flip(self, cost: Tensor, gain: Tensor, offset: Tensor, relaxed: bool) -> tuple[Tensor, Tensor]:
         """The least distance [...] at which flips gain `offset`, and the share [..., P] of each flip that is taken.
 
@@ -107,6 +111,14 @@ class L0(_Priced):
         share = knapsack(gain.new_ones(()).expand_as(gain), gain, offset)
         return share.sum(-1).where(gain.sum(-1) >= offset, _infinity(offset)), share * headroom
 
+    def climb(self, steep: Tensor, headroom: Tensor, radius: Tensor) -> Tensor:
+        """So many pixels, those that gain the most, all their way."""
+        import torch
+
+        gain = (steep * headroom).sort(dim=-1, descending=True).values
+        share = (radius[..., None] - torch.arange(gain.shape[-1], device=gain.device)).clamp(0, 1)
+        return (gain * share).sum(-1)
+
     def _price(self, cost: Tensor) -> Tensor:
         return cost.new_ones(()).expand_as(cost)
 
@@ -150,6 +162,13 @@ class L1(_Priced):
         move = knapsack(headroom, gain, offset) * headroom
         return move.sum(-1).where(gain.sum(-1) >= offset, _infinity(offset)), move
 
+    def climb(self, steep: Tensor, headroom: Tensor, radius: Tensor) -> Tensor:
+        """The steepest pixels go all their way, until the radius is spent."""
+        ranked, order = steep.sort(dim=-1, descending=True)
+        room = headroom.expand_as(steep).gather(-1, order)
+        left = radius[..., None] - (room.cumsum(-1) - room)
+        return (ranked * left.clamp_min(0).minimum(room)).sum(-1)
+
     def _price(self, cost: Tensor) -> Tensor:
         return cost
 
@@ -182,6 +201,17 @@ class L2(_Priced):
         distance = torch.linalg.vector_norm(move, dim=-1)
         return distance.where(~multiplier.isinf(), _infinity(offset)), move
 
+    def climb(self, steep: Tensor, headroom: Tensor, radius: Tensor) -> Tensor:
+        """d_i = min(t steep_i, headroom_i), t as large as the radius allows. By duality it is never too little, however
+        t is rounded."""
+        from arena.geometry.filling import TINY, water_level
+
+        bounded = steep.detach().clamp_min(TINY)
+        level = water_level(bounded.square(), (headroom / bounded).square(), radius.square())
+        t = level.clamp_min(0).sqrt().clamp(TINY, 1 / TINY)
+        move = (t[..., None] * bounded).minimum(headroom)
+        return (steep * move).sum(-1) + (radius.square() - move.square().sum(-1)) / (2 * t)
+
     def _price(self, cost: Tensor) -> Tensor:
         return cost.square()
 
@@ -211,6 +241,9 @@ class Linf(NormSpec):
 
         level = water_level(steep, headroom, offset)
         return level, level[..., None].minimum(headroom)
+
+    def climb(self, steep: Tensor, headroom: Tensor, radius: Tensor) -> Tensor:
+        return (steep * radius[..., None].minimum(headroom)).sum(-1)
 
     def flip(self, cost: Tensor, gain: Tensor, offset: Tensor, relaxed: bool) -> tuple[Tensor, Tensor]:
         """All flips up to the least level that gains enough: they cost no more than the dearest of them."""

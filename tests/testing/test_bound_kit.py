@@ -34,8 +34,13 @@ def test_a_bound_that_holds_passes():
     assert "median 0.9 x the minimal distance" in str(report)
 
 
-# The joint bound is held against known distances in test_lower_bounds.py.
-@pytest.mark.parametrize("name", [name for kind, name in registry().plugins if kind == "bound" and name != "joint"])
+# These are held against known distances in test_lower_bounds.py and test_relaxation.py.
+ELSEWHERE = ("joint", "linear-relaxation")
+
+
+@pytest.mark.parametrize(
+    "name", [name for kind, name in registry().plugins if kind == "bound" and name not in ELSEWHERE]
+)
 def test_so_do_those_that_ship(name):
     report = check_bound(arena.load_bound(name))
     assert report.ok, str(report)

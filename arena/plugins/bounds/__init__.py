@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import arena
 from arena.plugins.bounds.joint import Joint
+from arena.plugins.bounds.linear_relaxation import LinearRelaxation
 from arena.plugins.bounds.lipschitz import Lipschitz
 from arena.plugins.bounds.separate import Separate
 from arena.plugins.bounds.smoothing import Smoothing
@@ -13,5 +14,5 @@ from arena.plugins.bounds.smoothing import Smoothing
 
 @arena.hookimpl
 def register_bounds(register: Callable[[type[arena.Bound]], None]) -> None:
-    for bound in (Joint, Lipschitz, Separate, Smoothing):
+    for bound in (Joint, Lipschitz, LinearRelaxation, Separate, Smoothing):
         register(bound)
