@@ -159,7 +159,7 @@ def test_no_image_within_a_certificate_is_of_another_class(name, norm):
     assert bool((graph(images).argmax(1) == y).all())
 
 
-@pytest.mark.parametrize("piece", [LeakyReLU(), LeakyReLU(0.3), ELU(), ELU(0.5), Tanh(), Logistic()], ids=repr)
+@pytest.mark.parametrize("piece", [LeakyReLU(), LeakyReLU(0.3), ELU(), ELU(0.5), Tanh(), Logistic()], ids=str)
 def test_lines_enclose_the_function_whatever_is_chosen(piece):
     rng = torch.Generator().manual_seed(0)
     ends = (torch.randn(2, 3000, generator=rng, dtype=torch.float64) * 4).sort(0).values

@@ -200,6 +200,7 @@ class Sigmoidal(Activation):
         return high.where(high <= 0, left)
 
 
+@dataclass(frozen=True)
 class Tanh(Sigmoidal):
     """The hyperbolic tangent."""
 
@@ -210,6 +211,7 @@ class Tanh(Sigmoidal):
         return 1 - x.tanh().square()
 
 
+@dataclass(frozen=True)
 class Logistic(Sigmoidal):
     """1 / (1 + exp(-x))."""
 

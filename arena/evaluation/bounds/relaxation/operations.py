@@ -86,6 +86,8 @@ class Reader:
             return args[0]
         kwargs: Any = fx.map_arg(node.kwargs, lambda one: self._known[one])
         if node.target is operator.getitem:
+            if isinstance(args[0], _Ref) and args[1] != 0:
+                raise Unsupported("it uses where the maximum of a pooling is, or what a batch norm measures")
             return args[0] if isinstance(args[0], _Ref) else args[0][args[1]]
         if not any(isinstance(one, _Ref) for one in _flat([*args, *kwargs.values()])):
             return _constant(node.target(*args, **kwargs))  # type: ignore[operator]
