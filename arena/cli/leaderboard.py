@@ -24,6 +24,7 @@ from arena.environment import default_db
     help="Accuracy at this threshold instead of the data set's (repeatable).",
 )
 @click.option("--curve", is_flag=True, help="Add the median distance after 10, 100, 1000 and 10000 queries.")
+@options.intervals
 @options.form
 def leaderboard(
     db: str | None,
@@ -32,6 +33,7 @@ def leaderboard(
     cross_norm: bool,
     epsilons: tuple[tuple[str, float], ...],
     curve: bool,
+    intervals: bool | None,
     form: Any,
 ) -> None:
     """Median distance, and accuracy at the thresholds, of every defense under every attack and under all.
@@ -45,4 +47,4 @@ def leaderboard(
     curves = curve or (form == "json" and by == "match")
     with closing(open_store(db or default_db(), create=False)) as store:
         rows = store.leaderboard(norm=norm, by=by, cross_norm=cross_norm, thresholds=dict(epsilons), curves=curves)
-    print(render(rows, form))
+    print(render(rows, form, intervals=intervals))

@@ -21,6 +21,11 @@ form = click.option(
     show_default=True,
 )
 norm = click.option("--norm", type=click.Choice(NORMS), help="One norm only.")
+intervals = click.option(
+    "--intervals/--no-intervals",
+    default=None,
+    help="Show the 95 % intervals of medians and accuracies; default: where there is room for them.",
+)
 no_progress = click.option("--quiet", is_flag=True, help="No progress bar.")
 weights_folder = click.option(
     "--out", type=click.Path(path_type=Path), default=Path(), help="Folder for weights and model card."

@@ -14,8 +14,9 @@ from arena.environment import default_db
 @click.command()
 @options.db
 @click.option("--compare", is_flag=True, help="Show the paper's cells beside ours.")
+@options.intervals
 @options.form
-def table1(db: str | None, compare: bool, form: Any) -> None:
+def table1(db: str | None, compare: bool, intervals: bool | None, form: Any) -> None:
     """Table 1 of the paper, as played here: attacks by norm, one column a defense, median distance / accuracy.
 
     The "All" rows are minima sample by sample: over the paper's attacks, then over everything that was played.
@@ -24,4 +25,4 @@ def table1(db: str | None, compare: bool, form: Any) -> None:
     from arena.store.store import open_store
 
     with closing(open_store(db or default_db(), create=False)) as store:
-        print(render(entries(store), form, compare))
+        print(render(entries(store), form, compare, intervals=intervals))

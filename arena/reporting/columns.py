@@ -6,11 +6,12 @@ The formats for people show Table 1 beside, where the paper has that cell.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
 from rich.console import Console, Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from arena.reporting.published import BLANK, DATASET, Cell, table1
@@ -21,18 +22,24 @@ from arena.reporting.text import (
     PLAIN,
     Format,
     Style,
+    about_intervals,
     as_csv,
     as_json,
     as_latex,
     as_markdown,
     close_up,
     empty_table,
+    fits,
     latex_norm,
     printed,
+    says,
     screen,
     style_of,
 )
+from arena.store.intervals import LEVEL, Interval
 from arena.store.leaderboard import ALL, LeaderboardRow
+
+View = Literal["every", "overview", "detail"]
 
 
 class Column(NamedTuple):
@@ -41,17 +48,21 @@ class Column(NamedTuple):
     name: in JSON and CSV; None: for people only. heading: everywhere else; None: for programs only (people read it in a
     title or in front of the line). show: the value in a style; empty where it says nothing, and a column that says
     nothing in any row is left out. view: a "detail" is there if it was asked for, and then an "overview" gives way to
-    it where people read.
+    it where people read. interval: of a distance or a share; people read it in the same cell.
     """
 
     name: str | None
     heading: str | None
     value: Callable[[LeaderboardRow], Any]
     show: Callable[[Style, Any], str] = Style.some
-    view: Literal["every", "overview", "detail"] = "every"
+    view: View = "every"
+    interval: Callable[[LeaderboardRow], Interval | None] | None = None
 
-    def text(self, row: LeaderboardRow, style: Style) -> str:
-        return self.show(style, self.value(row))
+    def text(self, row: LeaderboardRow, style: Style, intervals: bool = False) -> str:
+        if self.interval is None:
+            return self.show(style, self.value(row))
+        show = style.share_of if self.show is Style.share else style.distance_of
+        return show(self.value(row), self.interval(row), intervals)
 
 
 def _published(row: LeaderboardRow) -> Cell:
@@ -74,9 +85,19 @@ COLUMNS = (
     Column("samples", "samples", lambda row: row.samples, Style.number),
     Column("errors", "errors", lambda row: row.errors),
     Column("clean_accuracy", "clean", lambda row: row.clean_accuracy, Style.share, "overview"),
-    Column("median_distance", "median", lambda row: row.median_distance, Style.distance),
+    Column(
+        "median_distance",
+        "median",
+        lambda row: row.median_distance,
+        Style.distance,
+        interval=lambda row: row.median_interval,
+    ),
+    Column("median_low", None, lambda row: row.median_interval and row.median_interval.low),
+    Column("median_high", None, lambda row: row.median_interval and row.median_interval.high),
     Column("epsilon", None, lambda row: row.epsilon),
-    Column("accuracy", "acc.", lambda row: row.accuracy, Style.share),
+    Column("accuracy", "acc.", lambda row: row.accuracy, Style.share, interval=lambda row: row.accuracy_interval),
+    Column("accuracy_low", None, lambda row: row.accuracy_interval and row.accuracy_interval.low),
+    Column("accuracy_high", None, lambda row: row.accuracy_interval and row.accuracy_interval.high),
     Column("unstable", "unstable", lambda row: row.unstable),
     Column("masked", "masked", lambda row: row.masked),
     Column("fragile", "fragile", lambda row: row.fragile),
@@ -136,46 +157,60 @@ def for_programs(rows: Sequence[LeaderboardRow]) -> list[Column]:
     return [column for column in named if column.view != "detail" or any(column.value(row) is not None for row in rows)]
 
 
-def render(rows: Sequence[LeaderboardRow], form: Format, console: Console | None = None) -> str:
-    """The rows in their order; `console` (default: standard output) decides width and colours of a table."""
+def render(
+    rows: Sequence[LeaderboardRow], form: Format, console: Console | None = None, intervals: bool | None = None
+) -> str:
+    """The rows in their order; `console` (default: standard output) decides width and colours of a table.
+
+    intervals: whether people see them; by default a table shows them where all of it has room, documents always do.
+    """
     if form == "table":
-        return _table(rows, screen(console))
+        return _table(rows, screen(console), intervals)
     if form in ("json", "csv"):
         columns = for_programs(rows)
         objects = [{str(column.name): column.value(row) for column in columns} for row in rows]
         return as_json(objects) if form == "json" else as_csv([str(column.name) for column in columns], objects)
-    return _markdown(rows) if form == "markdown" else _latex(rows)
+    return (_markdown if form == "markdown" else _latex)(rows, intervals is not False)
 
 
-def _markdown(rows: Sequence[LeaderboardRow]) -> str:
-    columns = for_people(rows)
-    lines = [
-        [NORM_NAMES[row.norm], *map(MARKDOWN.name, (row.defense, row.attack)), *_cells(columns, row, MARKDOWN)]
-        for row in rows
-    ]
-    return as_markdown(["norm", "defense", "attack", *_headings(columns)], lines, labels=3)
+def _markdown(rows: Sequence[LeaderboardRow], intervals: bool) -> str:
+    shown = _Shown(for_people(rows), MARKDOWN, intervals)
+    lines = [[NORM_NAMES[row.norm], *map(MARKDOWN.name, (row.defense, row.attack)), *shown.cells(row)] for row in rows]
+    return as_markdown(["norm", "defense", "attack", *shown.headings(rows)], lines, labels=3)
 
 
-def _latex(rows: Sequence[LeaderboardRow]) -> str:
-    columns = for_people(rows)
+def _latex(rows: Sequence[LeaderboardRow], intervals: bool) -> str:
+    shown = _Shown(for_people(rows), LATEX, intervals)
     blocks = [
-        [[latex_norm(norm), *map(LATEX.name, (defense, row.attack)), *_cells(columns, row, LATEX)] for row in block]
+        [[latex_norm(norm), *map(LATEX.name, (defense, row.attack)), *shown.cells(row)] for row in block]
         for (norm, defense), block in groupby(rows, key=lambda row: (row.norm, row.defense))
     ]
-    return as_latex(["norm", "defense", "attack", *_headings(columns)], blocks, labels=3)
+    return as_latex(["norm", "defense", "attack", *shown.headings(rows)], blocks, labels=3)
 
 
-def _table(rows: Sequence[LeaderboardRow], console: Console) -> str:
+def _table(rows: Sequence[LeaderboardRow], console: Console, intervals: bool | None) -> str:
     """One table a norm, a section for each defense; where every row is "all", a line."""
     if not rows:
         return "no results"
+    tables = list(_tables(rows, console, intervals is not False))
+    if intervals is None and not all(fits(table, console) for table in tables):
+        tables = list(_tables(rows, console, intervals := False))
+    parts: list[RenderableType] = []
+    for table in tables:
+        parts += [close_up(table, console), ""]
+    style = style_of(console)
+    if any(says(table, style.about) for table in tables):
+        parts += [Text(about_intervals(style)), ""]
+    return printed(Group(*parts[:-1]), console)
+
+
+def _tables(rows: Sequence[LeaderboardRow], console: Console, intervals: bool) -> Iterator[Table]:
     lines_only = all(row.attack == ALL for row in rows)
     style = style_of(console)
-    tables: list[RenderableType] = []
     for _, of_norm in groupby(rows, key=lambda row: row.norm):
         block = list(of_norm)
-        columns = for_people(block)
-        table = empty_table("defense" if lines_only else "attack", _headings(columns))
+        shown = _Shown(for_people(block), style, intervals)
+        table = empty_table("defense" if lines_only else "attack", shown.headings(block))
         for defense, members in groupby(block, key=lambda row: row.defense):
             if not lines_only:
                 table.add_section()
@@ -185,14 +220,22 @@ def _table(rows: Sequence[LeaderboardRow], console: Console) -> str:
                 table.title += "" if row.epsilon is None else f", accuracy at {row.epsilon:g}"
                 label = style.name(defense) if lines_only else f" {style.name(row.attack)}"
                 weight = "bold" if row.attack == ALL and not lines_only else None
-                table.add_row(Text(label), *_cells(columns, row, style), style=weight)
-        tables += [close_up(table, console), ""]
-    return printed(Group(*tables[:-1]), console)
+                table.add_row(Text(label), *shown.cells(row), style=weight)
+        yield table
 
 
-def _headings(columns: Sequence[Column]) -> list[str]:
-    return [str(column.heading) for column in columns]
+class _Shown(NamedTuple):
+    """Columns as a format shows them, with intervals or without."""
 
+    columns: Sequence[Column]
+    style: Style
+    intervals: bool
 
-def _cells(columns: Sequence[Column], row: LeaderboardRow, style: Style) -> list[str]:
-    return [column.text(row, style) for column in columns]
+    def headings(self, rows: Sequence[LeaderboardRow]) -> list[str]:
+        """As they are above these rows."""
+        level = f" [{LEVEL:.0%}]".replace("%", self.style.percent)
+        spread = [self.intervals and column.interval and any(map(column.interval, rows)) for column in self.columns]
+        return [f"{column.heading}{level if of else ''}" for column, of in zip(self.columns, spread, strict=True)]
+
+    def cells(self, row: LeaderboardRow) -> list[str]:
+        return [column.text(row, self.style, self.intervals) for column in self.columns]

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from arena.errors import visible
 from arena.geometry.norms import SPECS, Norm, spec_of
+from arena.store.intervals import Interval
 
 Format = Literal["table", "json", "csv", "markdown", "latex"]
 
@@ -29,16 +30,18 @@ class Style(NamedTuple):
 
     infinity: str
     percent: str
+    about: str
     escapes: Mapping[int, str]
 
     def name(self, text: str) -> str:
         """A text that comes from elsewhere: a name, a package, a message."""
         return visible(text).translate(self.escapes)
 
-    def distance(self, value: float | None) -> str:
+    def distance(self, value: float | None, decimals: int | None = None) -> str:
+        """A distance with so many decimals, or in three digits."""
         if value is None:
             return ""
-        return self.infinity if value == math.inf else f"{value:.3g}"
+        return self.infinity if value == math.inf else f"{value:.3g}" if decimals is None else f"{value:.{decimals}f}"
 
     def share(self, value: float | None, digits: int = 1) -> str:
         return "" if value is None else f"{100 * value:.{digits}f}{self.percent}"
@@ -46,6 +49,35 @@ class Style(NamedTuple):
     def percentage(self, value: float | None) -> str:
         """A share in whole percent."""
         return self.share(value, digits=0)
+
+    def distance_of(
+        self, value: float | None, interval: Interval | None, shown: bool, decimals: int | None = None
+    ) -> str:
+        """A distance with its interval, or where that is not shown marked if it spans more than a factor of two."""
+        text = self.distance(value, decimals)
+        if value is None or interval is None:
+            return text
+        if shown:
+            return f"{text} {self.distances(interval, decimals)}"
+        return self.about * interval.is_vague_distance + text
+
+    def distances(self, interval: Interval, decimals: int | None = None) -> str:
+        """The interval of a distance."""
+        return f"[{self.distance(interval.low, decimals)}, {self.distance(interval.high, decimals)}]"
+
+    def share_of(self, value: float | None, interval: Interval | None, shown: bool, digits: int = 1) -> str:
+        """A share with its interval in whole percent, or where that is not shown marked if it spans more than half."""
+        text = self.share(value, digits)
+        if value is None or interval is None:
+            return text
+        if shown:
+            return f"{text} {self.shares(interval)}"
+        return self.about * interval.is_vague_share + text
+
+    def shares(self, interval: tuple[float, float]) -> str:
+        """The interval of a share in whole percent, without their sign."""
+        low, high = interval
+        return f"[{100 * low:.0f}, {100 * high:.0f}]"
 
     def number(self, value: float | None) -> str:
         return "" if value is None else f"{value:.0f}"
@@ -55,12 +87,13 @@ class Style(NamedTuple):
         return self.number(value or None)
 
 
-PLAIN = Style("\N{INFINITY}", "%", {})
-ASCII = PLAIN._replace(infinity="inf")
+PLAIN = Style("\N{INFINITY}", "%", "\N{ALMOST EQUAL TO}", {})
+ASCII = PLAIN._replace(infinity="inf", about="~")
 MARKDOWN = PLAIN._replace(escapes={ord(character): "\\" + character for character in "\\|`*[]<>&"})
 LATEX = Style(
     r"$\infty$",
     r"\%",
+    r"$\approx$",
     {ord(character): "\\" + character for character in "_&%$#{}"}
     | str.maketrans(
         {
@@ -73,6 +106,11 @@ LATEX = Style(
         }
     ),
 )
+
+
+def about_intervals(style: Style) -> str:
+    """What the mark says that stands where intervals are not shown."""
+    return f"{style.about} of so few samples that the 95% interval spans a factor of two, or half of all: --intervals."
 
 
 def latex_norm(norm: Norm) -> str:
@@ -144,7 +182,7 @@ def screen(console: Console | None = None) -> Console:
 
 
 def style_of(console: Console) -> Style:
-    """How a console shows numbers: without the sign of infinity where its encoding may lack it."""
+    """How a console shows numbers: without signs that its encoding may lack."""
     return ASCII if console.options.ascii_only else PLAIN
 
 
@@ -158,6 +196,17 @@ def empty_table(label: str, columns: Sequence[str]) -> Table:
     return table
 
 
+def says(table: Table, mark: str) -> bool:
+    """Whether a number of the table has this mark."""
+    return any(mark in str(cell) for column in table.columns[1:] for cell in column.cells)
+
+
+def fits(table: Table, console: Console) -> bool:
+    """Whether the console has room for the table as it is."""
+    unlimited = console.options.update(max_width=10 * PIPE_WIDTH)
+    return Measurement.get(console, unlimited, table).maximum <= console.width
+
+
 def close_up(table: Table, console: Console) -> Table:
     """The table as the console has characters and room for it: where it is too wide, one space between columns and
     labels folded; where it still is, without the last columns, and saying so."""
@@ -165,10 +214,11 @@ def close_up(table: Table, console: Console) -> Table:
         table.box = Box(str(SIMPLE_HEAD).replace("\N{BOX DRAWINGS LIGHT HORIZONTAL}", "-"), ascii=True)
     unlimited = console.options.update(max_width=10 * PIPE_WIDTH)
     labels = table.columns[0]
-    longest = Measurement.get(console, unlimited, Group(labels.header, *labels.cells)).maximum
-    labels.min_width = min(LABEL_WIDTH, longest)
+    for column in table.columns:
+        column.min_width = Measurement.get(console, unlimited, Group(column.header, *column.cells)).maximum
+    labels.min_width = min(LABEL_WIDTH, labels.min_width or 0)
     columns = len(table.columns)
-    if Measurement.get(console, unlimited, table).maximum > console.width:
+    if not fits(table, console):
         table.padding = 0
         labels.max_width = labels.min_width
         while len(table.columns) > 2 and Measurement.get(console, unlimited, table).minimum > console.width:

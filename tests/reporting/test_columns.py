@@ -11,6 +11,7 @@ from rich.console import Console
 
 from arena.reporting.columns import render
 from arena.reporting.published import table1
+from arena.store.intervals import Interval
 from arena.store.leaderboard import Bracket, LeaderboardRow, Rank
 
 PAPER = SHARED / "paper" / "table1.csv"
@@ -41,10 +42,9 @@ BOARD = [
 ]
 
 
-def table(rows, width=None, **console):
-    if width:
-        console = {"force_terminal": True, "width": width, "color_system": None}
-    return render(rows, "table", Console(file=io.StringIO(), **console))
+def table(rows, width=None, intervals=None):
+    console = {"force_terminal": True, "width": width, "color_system": None} if width else {}
+    return render(rows, "table", Console(file=io.StringIO(), **console), intervals)
 
 
 def cells(text, label):
@@ -90,6 +90,44 @@ def test_the_table_shows_the_paper_beside_where_it_has_that_cell():
 
 
 RANK = Rank(0.987, 3, 1568.5, 0.1234)
+
+
+FEW = row("few", samples=4, median_interval=Interval(0, math.inf), accuracy_interval=Interval(0.19, 0.99))
+MANY = row("many", samples=1000, median_interval=Interval(1.1, 1.3), accuracy_interval=Interval(0.19, 0.24))
+
+
+def test_intervals_stand_in_the_cells_of_documents_and_wide_tables():
+    lines = [row("few", attack="all"), FEW, MANY]
+    assert cells(table([FEW]), "boundary")[2:6] == ["1.23", "[0,", "\N{INFINITY}]", "21.5%"]
+    assert cells(table([MANY]), "boundary")[2:6] == ["1.23", "[1.1,", "1.3]", "21.5%"]
+    assert "| 1.23 [1.1, 1.3] | 21.5% [19, 24] |" in render(lines, "markdown")
+    assert r"& 1.23 [0, $\infty$] & 21.5\% [19, 99] \\" in render(lines, "latex")
+    assert "[1.1" not in render(lines, "markdown", intervals=False)
+    assert r"$\approx$1.23 & $\approx$21.5\%" in render(lines, "latex", intervals=False)
+
+
+def test_programs_have_the_ends_of_intervals_in_columns_of_their_own():
+    few, without = json.loads(render([FEW, row()], "json"))
+    names = ("median_low", "median_high", "accuracy_low", "accuracy_high")
+    assert [few[name] for name in names] == [0, "inf", 0.19, 0.99]
+    assert [without[name] for name in names] == [None] * 4
+    (first,) = csv.DictReader(io.StringIO(render([FEW], "csv")))
+    assert [first[name] for name in names] == ["0", "inf", "0.19", "0.99"]
+
+
+def test_where_intervals_have_no_room_numbers_of_few_samples_are_marked():
+    text = table([FEW, MANY], 50)
+    few, many = [line.split() for line in text.splitlines() if line.split()[:1] == ["boundary"]]
+    assert few[1:] == ["4", "99.0%", "≈1.23", "≈21.5%"] and many[3:] == ["1.23", "21.5%"]
+    assert "≈ of so few samples" in text and "≈" not in table([MANY], 50)
+    assert "≈" not in table([FEW, MANY], 120) and "≈" not in table([FEW, MANY], 50, intervals=True)
+
+
+@pytest.mark.parametrize("width", [44, 60, 80])
+def test_intervals_that_were_asked_for_are_never_cut(width):
+    text = table([FEW, MANY], width, intervals=True)
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("1.23 [1.1, 1.3]") == 1 and "\N{HORIZONTAL ELLIPSIS}" not in text
 
 
 def test_a_ranking_shows_its_columns_and_those_that_matter_beside():
@@ -208,7 +246,8 @@ def test_a_name_is_text_in_every_format(form, name):
 def test_only_text_is_kept_from_being_a_formula(start):
     (first,) = csv.DictReader(io.StringIO(render([row(f"{start}1")], "csv")))
     assert first["defense"] == f"'{start}1"
-    assert render([row(median_distance=-1.0)], "csv").splitlines()[1].split(",")[6:8] == ["-1.0", "1.5"]
+    (first,) = csv.DictReader(io.StringIO(render([row(median_distance=-1.0)], "csv")))
+    assert first["median_distance"] == "-1.0"
 
 
 def test_a_console_that_lacks_characters_gets_others():

@@ -18,3 +18,12 @@ def test_an_unstable_sample_is_robust_nowhere_on_the_curve():
 def test_the_report_reads_its_curve_at_the_threshold_as_the_leaderboard_does():
     (chart,) = read_charts({("cnn", "linf"): np.array([float(np.float32(0.3)), 0.4])}, {}, {"linf": 0.3})
     assert chart.curves[0].accuracies[chart.points_per_epsilon] == 0.5
+
+
+def test_the_report_has_the_interval_of_every_point():
+    (chart,) = read_charts({("cnn", "linf"): np.array([0.1, 0.2, 0.4, math.inf])}, {}, {"linf": 0.3})
+    curve, at = chart.curves[0], chart.points_per_epsilon
+    assert (curve.accuracies[at], curve.low[at], curve.high[at]) == (0.5, 0.0676, 0.9324)
+    assert (curve.low[0], curve.high[0]) == (0.3976, 1.0)
+    path = chart.band(curve, 100, 100)
+    assert path.startswith("M0 0.0H") and path.endswith("V60.2H0Z")

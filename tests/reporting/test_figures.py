@@ -142,6 +142,11 @@ def test_figure_2_draws_the_least_distances_and_the_bounds(evidence):
         assert np.array_equal(drawn[name].get_ydata()[:-1], accuracy)
         assert drawn[name].get_xdata()[-1] >= l2.get_xlim()[1] and drawn[name].get_drawstyle() == "steps-post"
     assert drawn.keys() - least.keys() == {"_threshold"}
+    assert len(l2.collections) == 2 and not l0.collections  # a band around each curve of distances, none of bounds
+    (of_abs,) = l2.collections[0].get_paths()
+    assert (of_abs.vertices[:, 1].min(), of_abs.vertices[:, 1].max()) == pytest.approx((0, 1))
+    at_2 = of_abs.vertices[np.isclose(of_abs.vertices[:, 0], 2.0), 1]
+    assert np.isclose(at_2[:, None], (0.2228, 0.9567), atol=1e-4).any(axis=0).all()  # of 4 of 6, Clopper and Pearson
     assert drawn["_threshold"].get_xdata() == [1.5, 1.5]
     assert [drawn[name].get_linestyle() for name in least] == ["-", "-", "--"]
     assert drawn["abs"].get_color() == drawn["abs, lower bound"].get_color() != drawn["cnn"].get_color()

@@ -115,9 +115,10 @@ def test_it_says_what_is_missing_and_what_failed(played, tmp_path):
 
 def test_the_leaderboard_is_the_stores(played, tmp_path):
     text = page_of(played, tmp_path).text
-    assert "cnn boundary (3) 5 80.0% 2 60.0% 1" in text  # 0, 1, 2 (fragile), 3, inf: three beyond 1.5
+    # 0, 1, 2 (fragile), 3, inf: three beyond 1.5
+    assert "cnn boundary (3) 5 80.0% 2 [0, \u221e] 60.0% [15, 95] 1" in text
     assert "L2 accuracy at 1.5" in text
-    assert f"{HOSTILE} none found any 1 1 100.0% \N{INFINITY} 100.0%" in text
+    assert f"{HOSTILE} none found any 1 1 100.0% \N{INFINITY} [0, \N{INFINITY}] 100.0% [3, 100]" in text
 
 
 def test_infinity_sorts_as_a_number_of_scripts(played, tmp_path):
@@ -253,7 +254,7 @@ def test_a_norm_without_a_threshold_has_a_chart(played, tmp_path):
     page = page_of(played, tmp_path)
     l2, linf = json.loads(page.scripts["curves-data"])
     assert (l2["threshold"], l2["epsilon"], linf["threshold"]) == (False, 1.5, True)  # half of 3
-    assert "cnn boundary (3) 5 80.0% 2 1" in page.text
+    assert "cnn boundary (3) 5 80.0% 2 [0, \u221e] 1" in page.text
 
 
 def test_the_command(played, tmp_path, monkeypatch):

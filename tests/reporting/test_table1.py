@@ -85,10 +85,11 @@ def test_cells_are_medians_and_accuracies_and_all_is_the_minimum_over_the_papers
 
 def test_the_table_has_blanks_where_nothing_was_measured(played):
     text = table(played)
-    assert cells(text, "FGM") == ["1.50 / 50%"]
-    assert cells(text, "Boundary Attack") == ["1.00 / 33%", "2.00 / 50%"]
-    assert cells(text, "+ arena's own attacks") == ["0.50 / 0%", "2.00 / 50%"]
-    assert cells(text, "FGSM") == ["0.150 / 0%"]
+    assert cells(text, "FGM") == ["≈1.50 / 50%"]
+    assert cells(text, "Boundary Attack") == ["≈1.00 / 33%", "≈2.00 / 50%"]
+    assert cells(text, "+ arena's own attacks") == ["≈0.50 / 0%", "≈2.00 / 50%"]
+    assert cells(text, "FGSM") == ["≈0.150 / 0%"]
+    assert "≈ of so few samples" in text
     assert "L2, accuracy at 1.5" in text and "paper" not in text.split("\n\n")[0]
 
 
@@ -108,13 +109,40 @@ def test_footnotes_name_attacks_not_minima(store):
 
 def test_compare_shows_ours_and_the_papers(played):
     text = table(played, compare=True)
-    assert cells(text, "FGM") == ["1.50 / 50%"]
+    assert cells(text, "FGM") == ["≈1.50 / 50%"]
     assert cells(text.split("FGM ")[1].split("FGM w/")[0], "paper") == ["1.4 / 48%", "1.4 / 50%", "\u221e / 96%"]
-    markdown = render(entries(played), "markdown", compare=True)
+    markdown = render(entries(played), "markdown", compare=True, intervals=False)
     assert "| FGM | 1.50 / 50% (1.4 / 48%) | (1.4 / 50%) |  | (\u221e / 96%) |  |  |" in markdown
-    latex = render(entries(played), "latex", compare=True)
+    latex = render(entries(played), "latex", compare=True, intervals=False)
     assert r"FGM & 1.50 / 50\% (1.4 / 48\%) & (1.4 / 50\%) &  & ($\infty$ / 96\%) &  &  \\" in latex
     assert r"Salt\&Pepper Noise" in latex
+
+
+def test_every_cell_of_a_document_says_of_how_many_samples_it_is_with_its_intervals(store):
+    play(store, "cnn", "fgm", "l2", [0.5, 1.0, 1.25, 1.75, 2.0, 4.0, 4.0, 5.0])
+    play(store, "cnn", "boundary", "l2", [1.0] * 4)
+    # Order statistics: the first and the last of 8. Clopper and Pearson: 5 of 8, 0 of 4.
+    markdown = render(entries(store), "markdown", compare=True)
+    assert "| FGM | 1.88 [0.50, 5.00] / 62% [24, 91] of 8 (1.4 / 48%) |" in markdown
+    assert "| Boundary Attack | 1.00 [0.00, \u221e] / 0% [0, 60] of 4 (1.2 / 21%) |" in markdown
+    assert "| Clean | 100.0% [63, 100] of 8 (99.1%) |" in markdown
+    latex = render(entries(store), "latex")
+    assert r"Boundary Attack & 1.00 [0.00, $\infty$] / 0\% [0, 60] of 4 &" in latex
+    of_fgm = next(e for e in json.loads(render(entries(store), "json")) if e["attack"] == "fgm")
+    ends = [of_fgm[name] for name in ("samples", "median_low", "median_high", "accuracy_low", "accuracy_high")]
+    assert ends == [8, 0.5, 5.0, pytest.approx(0.2449, abs=1e-4), pytest.approx(0.9148, abs=1e-4)]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_terminal_shows_samples_and_intervals_below_where_asked(played, width):
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+    lines = render(entries(played), "table", False, console, intervals=True).splitlines()
+    assert max(map(len, lines)) <= width
+    (place,) = [place for place, line in enumerate(lines) if line.split()[:1] == ["FGM"] and "w/" not in line]
+    assert "1.50" in lines[place] and "≈" not in lines[place]
+    below = [line.split() for line in lines[place + 1 : place + 4]]
+    assert [line[0] for line in below] == ["samples", "median", "accuracy"]
+    assert [line[-1] for line in below] == ["4", "\u221e]", "93]"]
 
 
 @pytest.mark.parametrize("form", ["markdown", "latex"])
@@ -166,6 +194,6 @@ def test_the_command(tmp_path):
     command = [Path(sys.executable).with_name("arena"), "table1", "--compare"]
     piped = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"ARENA_DB": ""})
     assert piped.returncode == 0 and "\x1b" not in piped.stdout
-    assert cells(piped.stdout, "FGM")[0] == "1.00 / 0%"
+    assert cells(piped.stdout, "FGM")[0] == "≈1.00 / 0%"
     missing = subprocess.run([*command, "--db", "no.db"], cwd=tmp_path, capture_output=True, text=True)
     assert missing.returncode == 2 and len(missing.stderr.splitlines()) == 1

@@ -12,12 +12,16 @@ from arena.geometry.norms import Norm
 from arena.reporting.curves import accuracy_curve, chart_width
 from arena.reporting.figures.data import FigureData
 from arena.reporting.figures.style import DASHES, NORM_LABELS, look, plain, remark, say
+from arena.store.intervals import of_shares
 
 THRESHOLD = "_threshold"  # matplotlib keeps such labels out of legends
 
 
 def figure2(evidence: FigureData) -> Figure:
-    """Accuracy against the size of perturbations, all defenses in each norm; lower bounds as dashed curves."""
+    """Accuracy against the size of perturbations, all defenses in each norm; lower bounds as dashed curves.
+
+    Around each curve its 95 % intervals, at each size for itself.
+    """
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     for ax, norm in zip(figure.subplots(1, len(evidence.norms), sharey=True), evidence.norms, strict=True):
         _accuracy_panel(ax, evidence, norm)
@@ -39,7 +43,7 @@ def _accuracy_panel(ax: Axes, evidence: FigureData, norm: Norm) -> None:
     for index, name in enumerate(evidence.defenses):
         style = look(index) | {"markevery": (0.02 + 0.02 * index, 0.15)}
         if name in closest:
-            _steps(ax, closest[name].distances, width, label=plain(name), **style)
+            _steps(ax, closest[name].distances, width, band=True, label=plain(name), **style)
         if bounds := evidence.bounds.get((name, norm)):
             bounded = True
             values = np.array([bound.value for bound in bounds.values()])
@@ -64,10 +68,13 @@ def _threshold(ax: Axes, epsilon: float) -> None:
     )
 
 
-def _steps(ax: Axes, distances: np.ndarray, width: float, **style: Any) -> None:
+def _steps(ax: Axes, distances: np.ndarray, width: float, band: bool = False, **style: Any) -> None:
     epsilon, accuracy = accuracy_curve(distances)
     epsilon, accuracy = np.append(epsilon, max(width, epsilon[-1])), np.append(accuracy, accuracy[-1])
     ax.plot(epsilon, accuracy, drawstyle="steps-post", **style)
+    if band:
+        ends = of_shares(accuracy * len(distances), len(distances))
+        ax.fill_between(epsilon, *ends, step="post", color=style["color"], alpha=0.1, linewidth=0)
 
 
 def figure_queries(evidence: FigureData, defense: str) -> Figure:

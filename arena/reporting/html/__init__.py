@@ -70,7 +70,6 @@ def write_report(store: Store, out: Path) -> int:
         boards=boards,
         winners=best.winners,
         table1=[list(row) for _, row in groupby(cells, key=lambda cell: (cell.norm, cell.attack))],
-        table1_samples={name: max(cell.samples for cell in cells if cell.defense == name) for name in DEFENSES},
         paper_defenses=DEFENSES,
         nothing_of_table1=table1.NOTHING,
         bounded=bool(bounds),

@@ -12,6 +12,7 @@ import numpy as np
 
 from arena.geometry.norms import NORMS, Norm
 from arena.reporting.curves import accuracy_curve, chart_width
+from arena.store.intervals import of_shares
 from arena.store.schema import WITHIN
 
 POINTS_PER_EPSILON = 60
@@ -23,12 +24,15 @@ Distances = Mapping[tuple[str, Norm], np.ndarray]  # of every sample, by defense
 class Curve:
     """One defense; the shares are of its samples whose distance, or lower bound, is larger than each point's.
 
-    `bounds` is None where no bounds are stored, `samples` and `bounded` count the samples behind each curve.
+    `low` and `high` are the ends of the 95 % interval of each accuracy. `bounds` is None where no bounds are stored,
+    `samples` and `bounded` count the samples behind each curve.
     """
 
     defense: str
     samples: int
     accuracies: list[float]
+    low: list[float]
+    high: list[float]
     bounded: int
     bounds: list[float] | None
 
@@ -64,6 +68,14 @@ class Chart:
         corners = (f"H{width * p / end:.1f}V{height * (1 - accuracies[p]):.1f}" for p in (*drops, end))
         return f"M0 {height * (1 - accuracies[0]):.1f}{''.join(corners)}"
 
+    def band(self, curve: Curve, width: float, height: float) -> str:
+        """An SVG path around the intervals of a curve: along the upper ends, and back along the lower ones."""
+        end = self.points - 1
+        back = range(end, 0, -1)
+        drops = (point for point in back if point == end or curve.low[point] != curve.low[point - 1])
+        corners = (f"V{height * (1 - curve.low[p]):.1f}H{width * p / end:.1f}" for p in drops)
+        return f"{self.path(curve.high, width, height)}{''.join(corners)}V{height * (1 - curve.low[0]):.1f}H0Z"
+
 
 def read_charts(distances: Distances, bounds: Distances, epsilons: Mapping[Norm, float | None]) -> list[Chart]:
     """One chart for every norm that was played; `epsilons`: the threshold of each norm that has one."""
@@ -82,13 +94,20 @@ def _chart(norm: Norm, threshold: float | None, distances: Mapping[str, np.ndarr
     curves = []
     for defense in sorted(distances):
         bound = bounds.get((defense, norm), np.empty(0))
-        certified = _on_grid(bound, grid) if len(bound) else None
+        certified = _rounded(_on_grid(bound, grid)) if len(bound) else None
         found = distances[defense]
-        curves.append(Curve(defense, len(found), _on_grid(found, grid), len(bound), certified))
+        accuracies = _on_grid(found, grid)
+        low, high = map(_rounded, of_shares(accuracies * len(found), len(found)))
+        curves.append(Curve(defense, len(found), _rounded(accuracies), low, high, len(bound), certified))
     return Chart(norm, epsilon, threshold is not None, points, curves)
 
 
-def _on_grid(distances: np.ndarray, grid: np.ndarray) -> list[float]:
+def _on_grid(distances: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """The accuracy at each distance of the grid, read with the leaderboard's tolerance."""
     epsilon, accuracy = accuracy_curve(distances)
-    return np.round(accuracy[np.searchsorted(epsilon, grid * WITHIN, side="right") - 1], 4).tolist()
+    return accuracy[np.searchsorted(epsilon, grid * WITHIN, side="right") - 1]
+
+
+def _rounded(shares: np.ndarray) -> list[float]:
+    rounded: list[float] = np.round(shares, 4).tolist()
+    return rounded

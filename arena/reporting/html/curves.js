@@ -17,8 +17,9 @@ document.querySelectorAll("figure.chart").forEach((figure, place) => {
     slider.setAttribute("aria-valuetext", `distance ${distance}`);
     cursor.setAttribute("transform", `translate(${(point / (chart.points - 1)) * plot.getAttribute("width")} 0)`);
     rows.forEach((row, i) => {
-      const { accuracies, bounds } = chart.curves[i];
+      const { accuracies, low, high, bounds } = chart.curves[i];
       row.querySelector(".accuracy").textContent = percent(accuracies[point]);
+      row.querySelector(".interval").textContent = `[${(100 * low[point]).toFixed(0)}, ${(100 * high[point]).toFixed(0)}]`;
       if (bounds) row.querySelector(".bound").textContent = percent(bounds[point]);
     });
   }

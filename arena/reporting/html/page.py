@@ -34,8 +34,10 @@ def render(**content: Any) -> bytes:
     environment.filters |= {
         "distance": PLAIN.distance,
         "percent": PLAIN.share,
-        "text_of": partial(Column.text, style=PLAIN),
+        "text_of": partial(Column.text, style=PLAIN, intervals=True),
+        "shares": PLAIN.shares,
         "ours": partial(table1.ours, style=PLAIN),
+        "intervals": partial(table1.intervals, style=PLAIN),
         "papers": partial(table1.papers, style=PLAIN),
     }
     style = (_FOLDER / "style.css").read_text("ascii")
