@@ -39,7 +39,7 @@ from arena.reporting.text import (
 from arena.store.intervals import LEVEL, Interval
 from arena.store.leaderboard import ALL, LeaderboardRow
 
-View = Literal["every", "overview", "detail"]
+View = Literal["every", "overview", "ranking", "detail"]
 
 
 class Column(NamedTuple):
@@ -47,8 +47,9 @@ class Column(NamedTuple):
 
     name: in JSON and CSV; None: for people only. heading: everywhere else; None: for programs only (people read it in a
     title or in front of the line). show: the value in a style; empty where it says nothing, and a column that says
-    nothing in any row is left out. view: a "detail" is there if it was asked for, and then an "overview" gives way to
-    it where people read. interval: of a distance or a share; people read it in the same cell.
+    nothing in any row is left out. view: where people read, an "overview" and a "ranking" give way to a "detail"; JSON
+    and CSV have rankings and details only where a row has them. interval: of a distance or a share; people read it in
+    the same cell.
     """
 
     name: str | None
@@ -76,6 +77,24 @@ def _after(queries: int) -> Column:
         return [distance for at, distance in [(0, None), *(row.curve or [])] if at <= queries][-1]
 
     return Column(None, f"after {queries}", reached, Style.distance, "detail")
+
+
+def _difference(stem: str, heading: str, show: Callable[[Style, Any], str]) -> list[Column]:
+    """What `--against` adds: for people with its interval in one cell, which it says little without."""
+
+    def value(row: LeaderboardRow) -> Any:
+        return row.difference and getattr(row.difference, stem)
+
+    def interval(row: LeaderboardRow) -> Any:
+        return row.difference and getattr(row.difference, f"{stem}_interval")
+
+    name = f"{stem}_difference"
+    return [
+        Column(None, heading, lambda row: (value(row), interval(row)), show, "detail"),
+        Column(name, None, value, view="detail"),
+        Column(f"{name}_low", None, lambda row: interval(row) and interval(row).low, view="detail"),
+        Column(f"{name}_high", None, lambda row: interval(row) and interval(row).high, view="detail"),
+    ]
 
 
 COLUMNS = (
@@ -129,6 +148,31 @@ COLUMNS = (
     ),
     Column(None, "paper median", lambda row: _published(row).median_distance, Style.distance, "overview"),
     Column(None, "paper acc.", lambda row: _published(row).accuracy, Style.percentage, "overview"),
+    Column("rank", "rank", lambda row: row.standing and row.standing.rank, Style.number, "ranking"),
+    Column(
+        "rank_probability",
+        "P(rank)",
+        lambda row: row.standing and row.standing.probability,
+        Style.percentage,
+        "ranking",
+    ),
+    Column(
+        "first_probability",
+        "P(first)",
+        lambda row: row.standing and row.standing.first,
+        Style.percentage,
+        "ranking",
+    ),
+    Column("rank_samples", "rank samples", lambda row: row.standing and row.standing.samples, Style.number, "ranking"),
+    Column(
+        "shared_samples",
+        "shared samples",
+        lambda row: row.difference and row.difference.samples,
+        Style.number,
+        "detail",
+    ),
+    *_difference("median", "median diff. [95%]", Style.signed),
+    *_difference("accuracy", "acc. diff. [95%]", Style.signed_share),
     Column("optimality", "opt.", lambda row: row.rank and row.rank.optimality, Style.share, "detail"),
     Column("unique", "unique", lambda row: row.rank and row.rank.unique, view="detail"),
     Column(
@@ -148,13 +192,14 @@ def for_people(rows: Sequence[LeaderboardRow]) -> list[Column]:
     """The columns with a heading that say something about these rows."""
     told = [column for column in COLUMNS if column.heading and any(column.text(row, PLAIN) for row in rows)]
     details = any(column.view == "detail" for column in told)
-    return [column for column in told if not (details and column.view == "overview")]
+    return [column for column in told if not (details and column.view in ("overview", "ranking"))]
 
 
 def for_programs(rows: Sequence[LeaderboardRow]) -> list[Column]:
-    """The columns with a name; a detail only where a row has it."""
+    """The columns with a name; rankings and details only where a row has them."""
     named = [column for column in COLUMNS if column.name]
-    return [column for column in named if column.view != "detail" or any(column.value(row) is not None for row in rows)]
+    always = ("every", "overview")
+    return [column for column in named if column.view in always or any(column.value(row) is not None for row in rows)]
 
 
 def render(
@@ -235,7 +280,8 @@ class _Shown(NamedTuple):
         """As they are above these rows."""
         level = f" [{LEVEL:.0%}]".replace("%", self.style.percent)
         spread = [self.intervals and column.interval and any(map(column.interval, rows)) for column in self.columns]
-        return [f"{column.heading}{level if of else ''}" for column, of in zip(self.columns, spread, strict=True)]
+        headings = [str(column.heading).replace("%", self.style.percent) for column in self.columns]
+        return [heading + level * bool(of) for heading, of in zip(headings, spread, strict=True)]
 
     def cells(self, row: LeaderboardRow) -> list[str]:
         return [column.text(row, self.style, self.intervals) for column in self.columns]

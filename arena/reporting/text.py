@@ -79,6 +79,22 @@ class Style(NamedTuple):
         low, high = interval
         return f"[{100 * low:.0f}, {100 * high:.0f}]"
 
+    def signed(self, of: tuple[float | None, Interval | None]) -> str:
+        """A difference of distances and its interval."""
+        value, interval = of
+        ends = "" if interval is None else f" [{self._signed(interval.low)}, {self._signed(interval.high)}]"
+        return ("" if value is None else self._signed(value)) + ends
+
+    def signed_share(self, of: tuple[float | None, Interval | None]) -> str:
+        """A difference of shares in percent, and its interval in whole percent."""
+        value, interval = of
+        if value is None or interval is None:
+            return ""
+        return f"{100 * value:+.1f}{self.percent} [{100 * interval.low:+.0f}, {100 * interval.high:+.0f}]"
+
+    def _signed(self, value: float) -> str:
+        return f"{'-' if value < 0 else '+'}{self.infinity}" if math.isinf(value) else f"{value:+.3g}"
+
     def number(self, value: float | None) -> str:
         return "" if value is None else f"{value:.0f}"
 
@@ -128,17 +144,17 @@ def as_csv(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
     for row in rows:
-        writer.writerow([_csv_value(_plain(row[name])) for name in names])
+        writer.writerow([_csv_value(row[name]) for name in names])
     return text.getvalue().rstrip("\n")
 
 
 def _csv_value(value: Any) -> Any:
     if isinstance(value, list):
-        return json.dumps(value)
+        return json.dumps(_plain(value))
     if isinstance(value, str):
         text = visible(value)
         return f"'{text}" if text.startswith(tuple("=+-@")) else text
-    return value
+    return _plain(value)
 
 
 def _plain(value: Any) -> Any:
@@ -146,7 +162,7 @@ def _plain(value: Any) -> Any:
         return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
-    return "inf" if value == math.inf else value
+    return {math.inf: "inf", -math.inf: "-inf"}.get(value, value) if isinstance(value, float) else value
 
 
 def as_markdown(head: Sequence[str], lines: Sequence[Sequence[str]], labels: int) -> str:

@@ -20,12 +20,15 @@ from sqlalchemy import Connection, TableClause, select
 from arena.errors import UserError
 from arena.geometry.norms import NORMS, Norm
 from arena.store import closest, datasets, intervals, ranking, schema
-from arena.store.closest import UNSTABLE, Closest
+from arena.store.closest import UNSTABLE, Closest, Defense
 from arena.store.intervals import Interval
+from arena.store.standing import Difference, Standing, difference, standings
 from arena.store.views import lower_bound, statistical_bound
 
 By = Literal["match", "defense", "attack"]
 ALL = "all"
+
+_Every = Mapping[tuple[Defense, Norm], dict[str, Closest]]  # by attack, and of ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,9 @@ class LeaderboardRow:
     solid one is equally close, it is not counted. `masked` counts the samples for which some gradient of the defense
     was zero everywhere or not finite: gradient attacks may then say little.
     `bracket` is None where no sample has both a result and a bound; `statistical` is that of bounds which fail with
-    some probability. `rank` is None unless by="attack", and `curve`, the
-    (queries, median distance) of an attack (see `ranking.curve`), unless curves were asked for.
+    some probability. `rank` is None unless by="attack", `standing` unless by="defense", and `curve`, the
+    (queries, median distance) of an attack (see `ranking.curve`), unless curves were asked for. `difference` is that
+    from another defense under the same attack, if one was asked for.
     """
 
     defense: str
@@ -93,6 +97,8 @@ class LeaderboardRow:
     bracket: Bracket | None = None
     statistical: Bracket | None = None
     rank: Rank | None = None
+    standing: Standing | None = None
+    difference: Difference | None = None
     curve: list[tuple[int, float]] | None = None
     dataset: str = ""
 
@@ -105,6 +111,7 @@ def rows(
     thresholds: Mapping[str, float] | None = None,
     attacks: Collection[str] | None = None,
     curves: bool = False,
+    against: str | None = None,
 ) -> list[LeaderboardRow]:
     """The leaderboard of the current defenses on the current data (the view `current_match` says which).
 
@@ -112,8 +119,9 @@ def rows(
     robust first. by="attack": the attacks against each defense ranked by their optimality, without "all".
     cross_norm: every adversarial counts in all norms, whatever its attack minimised.
     thresholds: epsilon by norm, in place of the data set's. attacks: count these only.
+    against: the defense that the others are compared with, attack by attack, on the samples that both have.
     curves: also distance against queries, of each attack in its own norm, so not with `cross_norm`.
-    Raises UserError for an unknown norm or `by`.
+    Raises UserError for an unknown norm, `by` or `against`.
     """
     for value, known in ((norm, (None, *NORMS)), (by, get_args(By))):
         if value not in known:
@@ -122,11 +130,17 @@ def rows(
     played = connection.scalar(select(schema.tournament.c.dataset).order_by(schema.tournament.c.last_used.desc()))
     bounds, chances = (_bounds(connection, view) for view in (lower_bound, statistical_bound))
     masked = _masked(connection)
+    every = {
+        key: {**by_attack, ALL: closest.merge(list(by_attack.values()))}
+        for key, by_attack in closest.read(connection, norm, cross_norm, attacks).items()
+    }
+    others = _of_defense(every, against) if against is not None else {}
+    standings = _standings(every, epsilons) if by == "defense" else {}
     board = []
-    for (defense, norm_of_row), by_attack in closest.read(connection, norm, cross_norm, attacks).items():
-        best = closest.merge(list(by_attack.values()))
+    for (defense, norm_of_row), by_attack in every.items():
         epsilon = epsilons.get(norm_of_row)
-        ranks = _ranks(connection, by_attack, best, epsilon) if by == "attack" else {}
+        ranks = _ranks(connection, by_attack, epsilon) if by == "attack" else {}
+        other = others.get(norm_of_row, {}) if defense.name != against else {}
         board += [
             LeaderboardRow(
                 defense=defense.name,
@@ -143,19 +157,39 @@ def rows(
                 bracket=_bracket(found, bounds[defense.id, norm_of_row]),
                 statistical=_bracket(found, chances[defense.id, norm_of_row]),
                 rank=ranks.get(attack),
+                standing=standings.get((defense, norm_of_row)),
+                difference=difference(found, other[attack], epsilon) if attack in other else None,
                 dataset=played or "",
                 curve=ranking.curve(connection, found.matches) if curves and not cross_norm and attack != ALL else None,
             )
-            for attack, found in [*by_attack.items(), (ALL, best)]
+            for attack, found in by_attack.items()
             if by == "match" or (by == "defense") == (attack == ALL)
         ]
     return sorted(board, key=_ORDERS[by])
 
 
-def _ranks(
-    connection: Connection, found: Mapping[str, Closest], best: Closest, epsilon: float | None
-) -> dict[str, Rank]:
+def _of_defense(every: _Every, name: str) -> dict[Norm, dict[str, Closest]]:
+    found = {norm: of for (defense, norm), of in every.items() if defense.name == name}
+    if not found:
+        known = sorted({defense.name for defense, _ in every})
+        raise UserError(f"leaderboard: no results of {name!r}: choose one of {', '.join(known)}")
+    return found
+
+
+def _standings(every: _Every, epsilons: Mapping[Any, float]) -> dict[tuple[Defense, Norm], Standing | None]:
+    """Of the defenses in each norm, under all attacks."""
+    found: dict[tuple[Defense, Norm], Standing | None] = {}
+    for norm in NORMS:
+        of_norm = {key: of[ALL] for key, of in every.items() if key[1] == norm}
+        if of_norm:
+            found |= dict(zip(of_norm, standings(list(of_norm.values()), epsilons.get(norm)), strict=True))
+    return found
+
+
+def _ranks(connection: Connection, found: Mapping[str, Closest], epsilon: float | None) -> dict[str, Rank]:
     """Each attack, ranked on the samples that it was played on."""
+    best = found[ALL]
+    found = {name: of for name, of in found.items() if name != ALL}
     unique: Mapping[str, int] = {}
     if epsilon is not None:
         reach = epsilon * schema.WITHIN

@@ -286,10 +286,11 @@ class Store:
         thresholds: Mapping[str, float] | None = None,
         attacks: Collection[str] | None = None,
         curves: bool = False,
+        against: str | None = None,
     ) -> list[leaderboard.LeaderboardRow]:
         """See `leaderboard.rows`."""
         with reading(self._engine) as connection:
-            return leaderboard.rows(connection, norm, by, cross_norm, thresholds, attacks, curves)
+            return leaderboard.rows(connection, norm, by, cross_norm, thresholds, attacks, curves, against)
 
 
 def _name_of(match: MatchKey, **further: int) -> str:

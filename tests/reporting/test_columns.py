@@ -13,6 +13,7 @@ from arena.reporting.columns import render
 from arena.reporting.published import table1
 from arena.store.intervals import Interval
 from arena.store.leaderboard import Bracket, LeaderboardRow, Rank
+from arena.store.standing import Difference, Standing
 
 PAPER = SHARED / "paper" / "table1.csv"
 
@@ -128,6 +129,23 @@ def test_intervals_that_were_asked_for_are_never_cut(width):
     text = table([FEW, MANY], width, intervals=True)
     assert max(map(len, text.splitlines())) <= width
     assert text.count("1.23 [1.1, 1.3]") == 1 and "\N{HORIZONTAL ELLIPSIS}" not in text
+
+
+STANDING = Standing(20, 2, 0.69, 0.01)
+DIFFERENCE = Difference(20, -0.35, Interval(-math.inf, 0.17), 0.05, Interval(-0.13, 0.22))
+
+
+def test_a_standing_is_shown_beside_and_a_difference_with_its_interval():
+    text = table([row(attack="all", standing=STANDING), row("abs", attack="all")])
+    assert cells(text, "cnn")[-4:] == ["2", "69%", "1%", "20"] and "99.0%" in text
+    board = [row(attack="all", standing=STANDING, difference=DIFFERENCE), row("abs", attack="all")]
+    compared = table(board)
+    assert cells(compared, "cnn")[3:] == ["20", "-0.35", "[-∞,", "+0.17]", "+5.0%", "[-13,", "+22]"]
+    (ours, other) = json.loads(render(board, "json"))
+    assert [ours[f"median_difference{end}"] for end in ("", "_low", "_high")] == [-0.35, "-inf", 0.17]
+    assert ours["rank_probability"] == 0.69 and other["rank"] is other["accuracy_difference_low"] is None
+    assert "-inf" in render(board, "csv") and "'-inf" not in render(board, "csv")
+    assert r"acc. diff. [95\%]" in render(board, "latex")
 
 
 def test_a_ranking_shows_its_columns_and_those_that_matter_beside():
