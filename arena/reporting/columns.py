@@ -7,6 +7,7 @@ The formats for people show Table 1 beside, where the paper has that cell.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
@@ -39,7 +40,7 @@ from arena.reporting.text import (
 from arena.store.intervals import LEVEL, Interval
 from arena.store.leaderboard import ALL, LeaderboardRow
 
-View = Literal["every", "overview", "ranking", "detail"]
+View = Literal["every", "overview", "extra", "detail"]
 
 
 class Column(NamedTuple):
@@ -47,9 +48,9 @@ class Column(NamedTuple):
 
     name: in JSON and CSV; None: for people only. heading: everywhere else; None: for programs only (people read it in a
     title or in front of the line). show: the value in a style; empty where it says nothing, and a column that says
-    nothing in any row is left out. view: where people read, an "overview" and a "ranking" give way to a "detail"; JSON
-    and CSV have rankings and details only where a row has them. interval: of a distance or a share; people read it in
-    the same cell.
+    nothing in any row is left out. view: where people read, an "overview" and an "extra" give way to a "detail"; JSON
+    and CSV have extras and details only where a row has them. interval: of a distance or a share; people read it in the
+    same cell.
     """
 
     name: str | None
@@ -148,22 +149,22 @@ COLUMNS = (
     ),
     Column(None, "paper median", lambda row: _published(row).median_distance, Style.distance, "overview"),
     Column(None, "paper acc.", lambda row: _published(row).accuracy, Style.percentage, "overview"),
-    Column("rank", "rank", lambda row: row.standing and row.standing.rank, Style.number, "ranking"),
+    Column("rank", "rank", lambda row: row.standing and row.standing.rank, Style.number, "extra"),
     Column(
         "rank_probability",
         "P(rank)",
         lambda row: row.standing and row.standing.probability,
         Style.percentage,
-        "ranking",
+        "extra",
     ),
     Column(
         "first_probability",
         "P(first)",
         lambda row: row.standing and row.standing.first,
         Style.percentage,
-        "ranking",
+        "extra",
     ),
-    Column("rank_samples", "rank samples", lambda row: row.standing and row.standing.samples, Style.number, "ranking"),
+    Column("rank_samples", "rank samples", lambda row: row.standing and row.standing.samples, Style.number, "extra"),
     Column(
         "shared_samples",
         "shared samples",
@@ -183,6 +184,7 @@ COLUMNS = (
     ),
     *(_after(queries) for queries in (10, 100, 1000, 10_000)),
     Column("curve", None, lambda row: row.curve, view="detail"),
+    Column("warnings", None, lambda row: [asdict(sign) for sign in row.warnings] or None, view="extra"),
     Column("fingerprint", None, lambda row: row.fingerprint),
     Column("dataset", None, lambda row: row.dataset),
 )
@@ -192,11 +194,11 @@ def for_people(rows: Sequence[LeaderboardRow]) -> list[Column]:
     """The columns with a heading that say something about these rows."""
     told = [column for column in COLUMNS if column.heading and any(column.text(row, PLAIN) for row in rows)]
     details = any(column.view == "detail" for column in told)
-    return [column for column in told if not (details and column.view in ("overview", "ranking"))]
+    return [column for column in told if not (details and column.view in ("overview", "extra"))]
 
 
 def for_programs(rows: Sequence[LeaderboardRow]) -> list[Column]:
-    """The columns with a name; rankings and details only where a row has them."""
+    """The columns with a name; extras and details only where a row has them."""
     named = [column for column in COLUMNS if column.name]
     always = ("every", "overview")
     return [column for column in named if column.view in always or any(column.value(row) is not None for row in rows)]
@@ -221,7 +223,9 @@ def render(
 def _markdown(rows: Sequence[LeaderboardRow], intervals: bool) -> str:
     shown = _Shown(for_people(rows), MARKDOWN, intervals)
     lines = [[NORM_NAMES[row.norm], *map(MARKDOWN.name, (row.defense, row.attack)), *shown.cells(row)] for row in rows]
-    return as_markdown(["norm", "defense", "attack", *shown.headings(rows)], lines, labels=3)
+    table = as_markdown(["norm", "defense", "attack", *shown.headings(rows)], lines, labels=3)
+    notes = [f"* {note}" for note in doubts(rows, MARKDOWN)]
+    return "\n".join([table, *(["", MASKED, "", *notes] if notes else [])])
 
 
 def _latex(rows: Sequence[LeaderboardRow], intervals: bool) -> str:
@@ -230,7 +234,8 @@ def _latex(rows: Sequence[LeaderboardRow], intervals: bool) -> str:
         [[latex_norm(norm), *map(LATEX.name, (defense, row.attack)), *shown.cells(row)] for row in block]
         for (norm, defense), block in groupby(rows, key=lambda row: (row.norm, row.defense))
     ]
-    return as_latex(["norm", "defense", "attack", *shown.headings(rows)], blocks, labels=3)
+    table = as_latex(["norm", "defense", "attack", *shown.headings(rows)], blocks, labels=3)
+    return "\n".join([table, *(rf"\par{{\footnotesize {note}}}" for note in doubts(rows, LATEX))])
 
 
 def _table(rows: Sequence[LeaderboardRow], console: Console, intervals: bool | None) -> str:
@@ -246,7 +251,22 @@ def _table(rows: Sequence[LeaderboardRow], console: Console, intervals: bool | N
     style = style_of(console)
     if any(says(table, style.about) for table in tables):
         parts += [Text(about_intervals(style)), ""]
+    if notes := doubts(rows, style):
+        parts += [Text(f"{DOUBT} {MASKED}"), *(Text(f"  {note}") for note in notes), ""]
     return printed(Group(*parts[:-1]), console)
+
+
+DOUBT = "*"
+MASKED = "Gradients may be masked, and these defenses look more robust than they are:"
+
+
+def doubts(rows: Sequence[LeaderboardRow], style: Style) -> list[str]:
+    """The signs of masked gradients (`arena.store.masking`), a line each."""
+    return [
+        f"{style.name(row.defense)}, {NORM_NAMES[row.norm]}: {style.name(str(doubt))}"
+        for row in rows
+        for doubt in row.warnings
+    ]
 
 
 def _tables(rows: Sequence[LeaderboardRow], console: Console, intervals: bool) -> Iterator[Table]:
@@ -264,6 +284,7 @@ def _tables(rows: Sequence[LeaderboardRow], console: Console, intervals: bool) -
                 table.title = NORM_NAMES[row.norm]
                 table.title += "" if row.epsilon is None else f", accuracy at {row.epsilon:g}"
                 label = style.name(defense) if lines_only else f" {style.name(row.attack)}"
+                label += f" {DOUBT}" if row.warnings else ""
                 weight = "bold" if row.attack == ALL and not lines_only else None
                 table.add_row(Text(label), *shown.cells(row), style=weight)
         yield table

@@ -19,9 +19,10 @@ from sqlalchemy import Connection, TableClause, select
 
 from arena.errors import UserError
 from arena.geometry.norms import NORMS, Norm
-from arena.store import closest, datasets, intervals, ranking, schema
+from arena.store import closest, datasets, intervals, masking, ranking, schema
 from arena.store.closest import UNSTABLE, Closest, Defense
 from arena.store.intervals import Interval
+from arena.store.masking import Doubt
 from arena.store.standing import Difference, Standing, difference, standings
 from arena.store.views import lower_bound, statistical_bound
 
@@ -76,7 +77,7 @@ class LeaderboardRow:
     `bracket` is None where no sample has both a result and a bound; `statistical` is that of bounds which fail with
     some probability. `rank` is None unless by="attack", `standing` unless by="defense", and `curve`, the
     (queries, median distance) of an attack (see `ranking.curve`), unless curves were asked for. `difference` is that
-    from another defense under the same attack, if one was asked for.
+    from another defense under the same attack, if one was asked for. `warnings`, of "all": see `masking`.
     """
 
     defense: str
@@ -99,6 +100,7 @@ class LeaderboardRow:
     rank: Rank | None = None
     standing: Standing | None = None
     difference: Difference | None = None
+    warnings: tuple[Doubt, ...] = ()
     curve: list[tuple[int, float]] | None = None
     dataset: str = ""
 
@@ -129,7 +131,7 @@ def rows(
     epsilons: dict[Any, float] = {**datasets.thresholds(connection, datasets.latest_hash()), **(thresholds or {})}
     played = connection.scalar(select(schema.tournament.c.dataset).order_by(schema.tournament.c.last_used.desc()))
     bounds, chances = (_bounds(connection, view) for view in (lower_bound, statistical_bound))
-    masked = _masked(connection)
+    masked, accesses = _masked(connection), masking.Accesses(connection)
     every = {
         key: {**by_attack, ALL: closest.merge(list(by_attack.values()))}
         for key, by_attack in closest.read(connection, norm, cross_norm, attacks).items()
@@ -141,6 +143,8 @@ def rows(
         epsilon = epsilons.get(norm_of_row)
         ranks = _ranks(connection, by_attack, epsilon) if by == "attack" else {}
         other = others.get(norm_of_row, {}) if defense.name != against else {}
+        best, played_by = by_attack[ALL], {name: of for name, of in by_attack.items() if name != ALL}
+        signs = () if cross_norm else masking.warnings(played_by, accesses, _count(masked, best), len(best.samples))
         board += [
             LeaderboardRow(
                 defense=defense.name,
@@ -153,12 +157,13 @@ def rows(
                 fingerprint=defense.fingerprint,
                 fragile=int(found.fragile.sum()),
                 unstable=int((found.distances == UNSTABLE).sum()),
-                masked=len(set().union(*(masked.get(match, ()) for match in found.matches))),
+                masked=_count(masked, found),
                 bracket=_bracket(found, bounds[defense.id, norm_of_row]),
                 statistical=_bracket(found, chances[defense.id, norm_of_row]),
                 rank=ranks.get(attack),
                 standing=standings.get((defense, norm_of_row)),
                 difference=difference(found, other[attack], epsilon) if attack in other else None,
+                warnings=signs if attack == ALL else (),
                 dataset=played or "",
                 curve=ranking.curve(connection, found.matches) if curves and not cross_norm and attack != ALL else None,
             )
@@ -239,6 +244,10 @@ def _masked(connection: Connection) -> dict[int, set[int]]:
     for match_id, sample in connection.execute(select(result.match_id, result.sample).where(schema.MASKED)):
         samples[match_id].add(sample)
     return samples
+
+
+def _count(masked: Mapping[int, set[int]], found: Closest) -> int:
+    return len(set().union(*(masked.get(match, ()) for match in found.matches)))
 
 
 def _bounds(connection: Connection, view: TableClause) -> dict[tuple[int, str], dict[int, tuple[float, bool]]]:

@@ -13,6 +13,7 @@ from arena.reporting.columns import render
 from arena.reporting.published import table1
 from arena.store.intervals import Interval
 from arena.store.leaderboard import Bracket, LeaderboardRow, Rank
+from arena.store.masking import Doubt
 from arena.store.standing import Difference, Standing
 
 PAPER = SHARED / "paper" / "table1.csv"
@@ -146,6 +147,26 @@ def test_a_standing_is_shown_beside_and_a_difference_with_its_interval():
     assert ours["rank_probability"] == 0.69 and other["rank"] is other["accuracy_difference_low"] is None
     assert "-inf" in render(board, "csv") and "'-inf" not in render(board, "csv")
     assert r"acc. diff. [95\%]" in render(board, "latex")
+
+
+DOUBT = Doubt("no gradients", 16, 20, "pointwise_l0", "fmn-l0")
+
+
+@pytest.mark.parametrize("names", [("cnn", "abs"), ("cnn",)])
+def test_doubts_stand_below_with_the_defense_marked(names):
+    board = [row(name, attack="all", warnings=(DOUBT,) if name == "cnn" else ()) for name in names]
+    text = table(board)
+    assert [line.split()[:2] for line in text.splitlines() if line.startswith("cnn")] == [["cnn", "*"]]
+    said = (
+        "cnn, L2: attacks without gradients are closer than those with them on 16 of 20 samples (most often pointwise"
+    )
+    assert f"  {said}_l0, than fmn-l0)" in text.splitlines()
+    assert f"* {said}_l0, than fmn-l0)" in render(board, "markdown").splitlines()
+    assert f"{said}\\_l0, than fmn-l0)" in render(board, "latex")
+    (told,) = json.loads(render(board[:1], "json"))[0]["warnings"]
+    assert told == {"sign": "no gradients", "count": 16, "samples": 20, "closer": "pointwise_l0", "than": "fmn-l0"}
+    assert max(map(len, table(board, 60).splitlines())) <= 60
+    assert "masked" not in table([row(attack="all")]) and "warnings" not in render([row()], "json")
 
 
 def test_a_ranking_shows_its_columns_and_those_that_matter_beside():

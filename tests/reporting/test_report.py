@@ -5,6 +5,7 @@ import json
 import re
 import struct
 import zlib
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import count
 
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from report_store import HOSTILE, PLAYED, play
-from stores import bound, defense, image, open_match, record, store_bounds
+from stores import attack, bound, defense, image, open_match, record, store_bounds
 
 from arena.cli import cli
 from arena.errors import UserError
@@ -119,6 +120,15 @@ def test_the_leaderboard_is_the_stores(played, tmp_path):
     assert "cnn boundary (3) 5 80.0% 2 [0, \u221e] 60.0% [15, 95] 1" in text
     assert "L2 accuracy at 1.5" in text
     assert f"{HOSTILE} none found any 1 1 100.0% \N{INFINITY} [0, \N{INFINITY}] 100.0% [3, 100]" in text
+
+
+def test_a_defense_that_may_mask_its_gradients_is_named_with_the_evidence(played, tmp_path):
+    for name, access, distance in (("pointwise-l2", "decision", 0.5), ("ddn", "gradient", 1.0)):
+        rows = [record(sample, distance=distance, gradient_queries=2) for sample in range(10)]
+        played.append(open_match(played, defense("cnn"), replace(attack(name), access=access), **PLAYED), rows)
+    text = page_of(played, tmp_path).text
+    assert "cnn may mask its gradients, and look more robust than it is: attacks without gradients are closer" in text
+    assert "on 10 of 10 samples (most often pointwise-l2, than ddn)." in text
 
 
 def test_infinity_sorts_as_a_number_of_scripts(played, tmp_path):
