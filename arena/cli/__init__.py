@@ -14,6 +14,7 @@ from arena.cli.bounds import bounds
 from arena.cli.data import data
 from arena.cli.distal import distal
 from arena.cli.doctor import doctor
+from arena.cli.ensemble import ensemble
 from arena.cli.figures import figures
 from arena.cli.leaderboard import leaderboard
 from arena.cli.plugins import plugins
@@ -34,7 +35,7 @@ def cli() -> None:
 
 
 for command in (
-    *(bounds, data, distal, doctor, figures, import_, leaderboard),
+    *(bounds, data, distal, doctor, ensemble, figures, import_, leaderboard),
     *(plugins, report, run, store, table1, train, verify),
 ):
     cli.add_command(command)

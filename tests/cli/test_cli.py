@@ -131,7 +131,7 @@ def test_accuracy_at_another_threshold(arena):
         assert rows[0]["accuracy"] == expected
 
 
-@pytest.mark.parametrize("command", ["--help", "leaderboard", "table1"])
+@pytest.mark.parametrize("command", ["--help", "leaderboard", "table1", "ensemble"])
 def test_the_quick_commands_import_neither_torch_nor_plugins(command, tmp_path):
     script = (
         "import sys; from arena import cli; sys.argv = ['arena', sys.argv[1]]\n"
