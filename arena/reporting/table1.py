@@ -252,6 +252,11 @@ def papers(entry: Entry, style: Style, separator: str = " / ") -> str:
     return _cell(median, _share(entry, entry.paper_accuracy, style), separator)
 
 
+def half_digit(entry: Entry) -> float:
+    """By how much the median that the paper prints may be rounded."""
+    return 0.5 * 10.0 ** -_PAPERS[entry.norm]
+
+
 def _share(entry: Entry, accuracy: float | None, style: Style) -> str:
     return style.share(accuracy, digits=int(entry.norm == CLEAN))
 
