@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import arena
 from arena.errors import UserError
 from arena.tournament.config import Config, describe_preset, load_config
 
@@ -22,6 +23,15 @@ def written(tmp_path):
 
 def test_the_shipped_file_and_each_of_its_presets_load():
     assert load_config(preset="quick").tournament.samples < load_config(preset="paper").tournament.samples
+
+
+@pytest.mark.parametrize("preset", ["quick", "strong", "paper", "fashion-mnist"])
+def test_presets_name_attacks_that_there_are_and_settings_that_they_have(preset):
+    config = load_config(preset=preset)
+    chosen = () if config.tournament.attacks == "all" else config.tournament.attacks
+    for name in {*chosen, *config.attack}:
+        settings = config.attack[name].own if name in config.attack else {}
+        assert arena.load_attack(name, **settings).name == name
 
 
 def test_command_line_beats_preset_beats_file(written):
