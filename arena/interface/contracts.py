@@ -244,6 +244,12 @@ class Attack(_Plugin):
         be modified. rng: the only source of randomness, a CPU generator, so that a device does not change the draw.
         """
 
+    @property
+    def fixed_epsilon(self) -> float | None:
+        """The radius, in `norm`, of the only ball that it searches, if it claims nothing about the smallest: it is
+        judged by how many samples it finds within."""
+        return None
+
     @classmethod
     def applies_to(cls, defense: type[Defense]) -> bool:
         """Whether the defense offers what the attack needs (blank cells of Table 1 are the pairs that do not)."""

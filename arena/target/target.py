@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,8 @@ class Target:
 
     To call: `labels` (decision access), `scores` (score), `gradient` or backpropagation through `scores` (gradient),
     `reconstructions` (reconstruction), `defense` (white-box); at any access `classes`, `best`, `best_distance`; and the
-    same as a model for a library, `module()` and `foolbox()`, or with estimated gradients, `with_finite_differences()`.
+    same as a model for a library, `module()` and `foolbox()`, or with estimated gradients, `with_finite_differences()`,
+    or for some of the batch, `subset()`.
 
     Every query takes images x, float32 [N, C, H, W] in [0, 1], and `index`, int64 [N], the sample that each row
     belongs to (default: the rows are the batch; in a batch of one sample all rows are about it). Queries are billed to
@@ -41,12 +43,11 @@ class Target:
         PluginError: the images are not images, or their number fits no sample.
     """
 
-    def __init__(
-        self, defense: Defense, query_log: QueryLog, access: AccessLevel, source: Source | None = None
-    ) -> None:
+    def __init__(self, defense: Defense, query_log: QueryLog, access: AccessLevel) -> None:
         self._defense, self._query_log, self._access = defense, query_log, access
-        self._source = source or Autograd(self._ask_with_graph, query_log)
-        self._differentiable = source is not None or self._grants("gradient")
+        self._samples = torch.arange(len(query_log.x), device=query_log.x.device)  # in the query log, of the batch
+        self._source: Source = Autograd(self._ask_with_graph, query_log)
+        self._differentiable = self._grants("gradient")
 
     @property
     def defense(self) -> Defense:
@@ -62,12 +63,12 @@ class Target:
     @property
     def best(self) -> Tensor:
         """The closest adversarials seen so far [B, C, H, W]; the clean image where there is none."""
-        return self._query_log.seen.images.clone()
+        return self._query_log.seen.images[self._samples]
 
     @property
     def best_distance(self) -> Tensor:
         """Their distances [B] in the attack's norm; infinity where there is none."""
-        return self._query_log.seen.distance.clone()
+        return self._query_log.seen.distance[self._samples]
 
     def labels(self, x: Tensor, index: Tensor | None = None) -> Tensor:
         """The defense's decisions, int64 [N]."""
@@ -86,10 +87,10 @@ class Target:
 
     def gradient(self, x: Tensor, loss: Callable[[Tensor, Tensor], Tensor], index: Tensor | None = None) -> Tensor:
         """Gradient [N, C, H, W] of `loss(scores [N, classes], labels [N]) -> [N]` with respect to the images."""
-        x, index = self._checked(x, index)
+        x, samples = self._checked(x, index)
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            total = loss(self.scores(x, index), self._query_log.y[index]).sum()
+            total = loss(self.scores(x, index), self._query_log.y[samples]).sum()
         return torch.autograd.grad(total, x)[0]
 
     def reconstructions(self, x: Tensor, index: Tensor | None = None) -> Tensor:
@@ -103,7 +104,17 @@ class Target:
 
     def with_finite_differences(self, step: float) -> Target:
         """The same target, its gradient estimated by coordinate-wise differences of `step`: scores are enough."""
-        return Target(self._defense, self._query_log, self._access, FiniteDifferences(self._ask, step))
+        estimated = copy(self)
+        estimated._source, estimated._differentiable = FiniteDifferences(self._ask, step), True
+        return estimated
+
+    def subset(self, samples: Tensor) -> Target:
+        """The same target as that of a smaller batch, so that an attack can be played on those samples alone.
+
+        samples: their numbers in this batch, int64 [n], each once; there they are counted from 0."""
+        smaller = copy(self)
+        smaller._samples = self._samples[samples]
+        return smaller
 
     def foolbox(self, transform: Callable[[Tensor], Tensor] | None = None) -> Model:
         """A foolbox model over this target; an attack that may only see decisions sees one-hot logits.
@@ -121,7 +132,7 @@ class Target:
         """
         from arena.target.adapters import TargetModule
 
-        return TargetModule(self, self._query_log.x, sample, decision_only=not self._grants("score"))
+        return TargetModule(self, self._query_log.x[self._samples], sample, decision_only=not self._grants("score"))
 
     def _ask(self, x: Tensor, index: Tensor) -> Tensor:
         return self._answer(x.detach(), index, lambda images: evaluate(self._defense, images))
@@ -152,17 +163,17 @@ class Target:
             raise AccessDenied(f"the attack asked for {level} access, but declared access = {self._access!r}")
 
     def _checked(self, x: Tensor, index: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Plain images, and the sample of each."""
-        x, samples = check_images(x, self._query_log.x.shape[1:]), len(self._query_log.x)
+        """Plain images, and the number in the query log of each one's sample."""
+        x, samples = check_images(x, self._query_log.x.shape[1:]), len(self._samples)
         if index is None:
             if samples == 1:
-                return x, torch.zeros(len(x), dtype=torch.int64, device=x.device)
+                return x, self._samples.expand(len(x))
             if len(x) != samples:
                 raise PluginError(f"{len(x)} rows for {samples} samples: pass index=, the sample of each row")
-            return x, torch.arange(len(x), device=x.device)
+            return x, self._samples
         if index.shape != (len(x),):
             raise PluginError(f"index has shape {tuple(index.shape)}, but there are {len(x)} rows")
-        return x, index
+        return x, self._samples[index]
 
 
 class _Differentiable(torch.autograd.Function):

@@ -79,6 +79,12 @@ class FixedEpsilonAttack(SampleBySample):
         max_epsilon: float | None = Field(None, gt=0)
         bisections: int = Field(8, ge=0)
 
+    @property
+    def fixed_epsilon(self) -> float | None:
+        """That of the settings."""
+        epsilon: float | None = self.settings.epsilon
+        return epsilon
+
     @abstractmethod
     def strike(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Any:
         """As that of `PerSampleAttack`: the image that the library found within `epsilon` of x in the attack's norm."""
@@ -90,7 +96,7 @@ class FixedEpsilonAttack(SampleBySample):
             fooled = duel.fooled(self.strike(duel.model, *duel.clean(), float(epsilon)))
             return torch.tensor([fooled or duel.distance <= float(epsilon)])
 
-        only, bisections = self.settings.epsilon, self.settings.bisections
+        only, bisections = self.fixed_epsilon, self.settings.bisections
         if only is None:
             end = self.settings.max_epsilon or across_the_box(self.norm, duel.clean()[0])
             smallest_epsilon(attempt, end / 2 ** torch.arange(HALVINGS, -1, -1), 1, bisections)

@@ -355,3 +355,22 @@ def test_any_foolbox_attack_runs_over_any_gradient_source(defense, batch, source
     optimum = defense.minimal_distance("l2", batch[0])
     assert (target.best_distance <= 1.1 * optimum).all()
     assert books.queries.min() > 0
+
+
+def test_a_subset_is_the_target_of_a_smaller_batch(defense, batch):
+    x, y = batch
+    target, books = target_of(defense, batch)
+    chosen = torch.tensor([2, 0])
+    assert y[2] != y[0]
+    few = target.subset(chosen)
+    assert torch.equal(few.scores(x[chosen]), defense.scores(x[chosen]))
+    torch.testing.assert_close(few.gradient(x[chosen], loss), target.gradient(x, loss)[chosen])
+    few.labels(1 - x[:1], index=torch.tensor([1]))
+    few.subset(torch.tensor([0])).labels(x[[2, 2, 2]])
+    few.module()(x[chosen])
+    few.with_finite_differences(0.01).scores(x[chosen])
+    assert books.queries.tolist() == [6, 1, 8, 1] and books.gradient_queries.tolist() == [2, 1, 2, 1]
+    assert few.best_distance.tolist() == [math.inf, float(distance("l2", 1 - x[:1], x[:1]))]
+    assert torch.equal(few.best, torch.stack([x[2], 1 - x[0]]))
+    with pytest.raises(PluginError, match="4 rows for 2 samples"):
+        few.labels(x)

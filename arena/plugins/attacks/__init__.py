@@ -40,6 +40,7 @@ from arena.plugins.attacks.primal_dual import PDGD, PDPGD
 from arena.plugins.attacks.sigma_zero import SigmaZero
 from arena.plugins.attacks.simba import SimBA
 from arena.plugins.attacks.square import L2Square, LinfSquare
+from arena.plugins.attacks.standard import L2Standard, LinfStandard
 from arena.plugins.attacks.transfer import L2Transfer, LinfTransfer
 from arena.plugins.attacks.vfga import VFGA
 
@@ -63,7 +64,7 @@ MODERN: tuple[type[arena.Attack], ...] = (
 # Not over exact gradients: docs/attacks.md says what was measured of them there.
 NETWORKS: tuple[type[arena.Attack], ...] = (
     *(L1FAB, L2FAB, LinfFAB, TargetedL1FAB, TargetedL2FAB, TargetedLinfFAB),
-    *(SigmaZero, VFGA, ALMA, PDGD, PDPGD, L2TargetedAPGD, LinfTargetedAPGD),
+    *(SigmaZero, VFGA, ALMA, PDGD, PDPGD, L2TargetedAPGD, LinfTargetedAPGD, L2Standard, LinfStandard),
 )
 EXACT: tuple[type[arena.Attack], ...] = tuple(map(exact, (*GRADIENT, *MODERN)))
 RECONSTRUCTION: tuple[type[arena.Attack], ...] = (LatentDescent,)

@@ -34,6 +34,7 @@ FEW_SEARCHES = {"searches": 3, "steps": 25}
 FAB = {"steps": 20, "candidates": 3}
 FAB_T = {"steps": 15, "candidates": 3}
 APGD_SETTINGS = {"steps": 10, "epsilons": 5, "bisections": 6}
+STANDARD = {"steps": 10, "candidates": 3, "windows": 50}
 MODERN = {
     "ddn": ({"steps": 30}, 1.01, 1.4),
     "fmn-l0": ({"steps": 60}, 1.2, 1.2),
@@ -67,6 +68,8 @@ NETWORKS = {
     "apgd-t-l2": (APGD_SETTINGS | {"candidates": 3}, 1.15, 1.5),
     "apgd-t-linf": (APGD_SETTINGS | {"candidates": 3}, 1.1, 1.1),
     "pdpgd": ({"steps": 60, "dual_step": 0.5, "first_ratio": 1.0}, 1.4, 1.4),
+    "standard-l2": (STANDARD | {"epsilon": 3.0}, 1.4, 1.8),
+    "standard-linf": (STANDARD | {"epsilon": 0.2}, 1.3, 1.3),
 }
 # Settings that make the attack cheap, and how many times the minimal distance its median may be: on linear scores, and
 # on linear scores of binarised pixels (there the optimum in L2 is itself a bound, up to one flip too low).
