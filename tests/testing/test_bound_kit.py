@@ -34,8 +34,8 @@ def test_a_bound_that_holds_passes():
     assert "median 0.9 x the minimal distance" in str(report)
 
 
-# These are held against known distances in test_lower_bounds.py and test_relaxation.py.
-ELSEWHERE = ("joint", "linear-relaxation")
+# These are held against known distances in test_lower_bounds.py, test_programs.py and test_relaxation.py.
+ELSEWHERE = ("joint", "exact", "linear-relaxation")
 
 
 @pytest.mark.parametrize(
