@@ -320,7 +320,7 @@ def test_starts_from_another_sample_where_noise_does_not_fool(name):
     [
         ("bim-l2", {"steps": 5, "step_size": 0.4, "bisections": 5}, 200, 1.15),
         ("bim-linf", {"steps": 5, "step_size": 0.4, "bisections": 5}, 200, 0.085),
-        ("pointwise-l0", {"restarts": 4, "crossovers": 4}, 40, 9.5),
+        ("pointwise-l0", {"restarts": 4, "crossovers": 4}, 20, 9.5),
     ],
 )
 def test_the_authors_cnn_falls_at_the_distances_they_report(mnist, name, settings, samples, limit):
