@@ -329,7 +329,14 @@ def test_a_defense_that_cannot_take_a_single_image_is_found():
     assert "rows" in failed(check_defense(Squeezes()))
 
 
-@pytest.mark.parametrize("name", registry().names("defense"))
+# binary-abs is abs behind a threshold.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "binary-abs" else [])
+        for name in registry().names("defense")
+    ],
+)
 def test_built_in_defenses_pass(name):
     report = check_plugin(name)
     assert report.ok, str(report)

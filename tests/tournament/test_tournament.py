@@ -152,7 +152,7 @@ HOSTILE_SETTINGS = """
 [tournament]
 samples = 4
 chunk = 4
-timeout = 15
+timeout = 10
 budget = 50
 defenses = [{defenses}]
 attacks = [{attacks}]
@@ -182,13 +182,13 @@ HOSTILE = {
     "raises": ("error", "always fails"),
     "raises-exit": ("error", "SystemExit"),
     "raises-interrupt": ("error", "KeyboardInterrupt"),
-    "hangs": ("error", "timed out after 15 s"),
-    "hangs-deaf": ("error", "timed out after 15 s"),
-    "hangs-in-c": ("error", "timed out after 15 s"),
+    "hangs": ("error", "timed out after 10 s"),
+    "hangs-deaf": ("error", "timed out after 10 s"),
+    "hangs-in-c": ("error", "timed out after 10 s"),
     "exits": ("error", "exit code 3"),
     "segfaults": ("error", "signal 11"),
     "exhausts-budget": ("not_found", None),
-    "ignores-budget": ("error", "timed out after 15 s"),
+    "ignores-budget": ("error", "timed out after 10 s"),
     "asks-gradient": ("error", "AccessDenied"),
     "hogs-memory": ("error", "memory"),
 }
