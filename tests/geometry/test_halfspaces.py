@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arena.geometry.halfspaces import at_least, project, project_by_flips
-from arena.geometry.norms import NORMS
+from arena.geometry.norms import NORMS, spec_of
 
 PIXELS = 7
 ORDERS = {"l1": 1, "l2": 2, "linf": torch.inf}
@@ -54,6 +54,16 @@ def test_nothing_shorter_crosses(norm, seed, share, shorter):
         headroom = torch.where(normal > 0, 1 - x, x)
         other = other * (shorter * distance / length(norm, other, headroom).clamp_min(1e-12)).clamp_max(1)[:, None]
         assert bool(((normal * other).sum(-1) < offset).all())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@given(seed=seeds, share=st.floats(0.01, 0.99))
+def test_so_far_as_a_half_space_is_a_linear_function_climbs(norm, seed, share):
+    """Within the distance of the half-space it reaches the offset, no more and no less."""
+    x, normal, offset = problem(seed, share)
+    headroom = torch.where(normal > 0, 1 - x, x)
+    reached = spec_of(norm).climb(normal.abs(), headroom, project(norm, x, normal, offset).distance)
+    torch.testing.assert_close(reached, offset, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("norm", NORMS)

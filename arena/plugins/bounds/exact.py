@@ -11,8 +11,7 @@ from torch import Tensor
 import arena
 from arena.evaluation.bounds.programs import bracket
 from arena.evaluation.bounds.relaxation.activations import LeakyReLU
-from arena.evaluation.bounds.relaxation.reading import read
-from arena.interface.prototypes import HasPrototypes
+from arena.evaluation.bounds.relaxation.reading import read, refusal
 from arena.toolbox import Norm
 
 NEURONS = 2000  # ReLUs at most: of more the programs are not worth starting
@@ -33,12 +32,9 @@ class Exact(arena.Bound):
         gap: float = Field(0.01, gt=0, lt=1, description="share of the distance that may stay open")
 
     def refusal(self, defense: arena.Defense, shape: tuple[int, int, int]) -> str | None:
-        if isinstance(defense, HasPrototypes) or defense.binary_threshold is not None:
-            return "it is no ReLU network"
-        try:
-            graph = read(defense, shape)
-        except arena.UserError as failure:
-            return " ".join(str(failure).split())
+        if (reason := refusal(defense, shape)) is not None:
+            return reason
+        graph = read(defense, shape)
         others = {type(piece).__name__ for piece, _ in graph.nonlinear.values() if not isinstance(piece, LeakyReLU)}
         if others:
             return f"it is no ReLU network: it has {', '.join(sorted(others))}"

@@ -8,8 +8,7 @@ from torch import Tensor
 
 import arena
 from arena.evaluation.bounds.relaxation.certificate import certified
-from arena.evaluation.bounds.relaxation.reading import read
-from arena.interface.prototypes import HasPrototypes
+from arena.evaluation.bounds.relaxation.reading import read, refusal
 from arena.toolbox import Norm
 
 
@@ -29,15 +28,7 @@ class LinearRelaxation(arena.Bound):
         tolerance: float = Field(0.02, gt=0, lt=1, description="share to which the largest radius is searched")
 
     def refusal(self, defense: arena.Defense, shape: tuple[int, int, int]) -> str | None:
-        if isinstance(defense, HasPrototypes):
-            return "its score is a minimum over prototypes"
-        if defense.binary_threshold is not None:
-            return "it sees its input in black and white"
-        try:
-            read(defense, shape)
-        except arena.UserError as failure:
-            return " ".join(str(failure).split())
-        return None
+        return refusal(defense, shape)
 
     def run(self, defense: arena.Defense, x: Tensor, y: Tensor, norm: Norm, rng: torch.Generator) -> Tensor:
         graph = read(defense, tuple(x.shape[1:]))

@@ -5,6 +5,8 @@ So it does not matter how a network is written, as modules, functions or in plac
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -14,11 +16,26 @@ from arena.evaluation.bounds.relaxation.graph import Graph
 from arena.evaluation.bounds.relaxation.operations import BATCH, Reader, Unsupported
 from arena.evaluation.bounds.relaxation.rows import Shape
 from arena.interface.contracts import Defense
+from arena.interface.prototypes import HasPrototypes
 from arena.target.logits import ROUNDING, evaluate, size
 
 _CHECKED = 8  # random images on which the graph must answer as the defense does
 
 
+def refusal(defense: Defense, shape: Shape) -> str | None:
+    """Why a defense cannot be read, in one line; None if it can."""
+    if isinstance(defense, HasPrototypes):
+        return "its score is a minimum over prototypes"
+    if defense.binary_threshold is not None:
+        return "it sees its input in black and white"
+    try:
+        read(defense, shape)
+    except UserError as failure:
+        return " ".join(str(failure).split())
+    return None
+
+
+@cache
 def read(defense: Defense, shape: Shape) -> Graph:
     """The network of a defense for images [C, H, W], in float64. A softmax at its end is left out: it decides nothing.
 

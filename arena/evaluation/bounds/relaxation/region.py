@@ -32,10 +32,6 @@ class Region:
         """The least values [B, S] of the functions rows . image + constant [B, S]."""
         center = rows.dot(self.x) + constant
         normal, x = rows.values.flatten(2), rows.crop(self.x).flatten(1)[:, None]
-        if self.norm == "linf":  # without as many copies of the rows
-            box = Interval(*(rows.crop(end) for end in self.box))
-            up, down = ((one - rows.crop(self.x)).flatten(1)[..., None] for one in (box.high, box.low))
-            return center + ((normal.clamp_max(0) @ up) + (normal.clamp_min(0) @ down))[..., 0]
         headroom = torch.where(normal < 0, 1 - x, x)
         return center - spec_of(self.norm).climb(normal.abs().expand_as(headroom), headroom, self.radius[:, None])
 
