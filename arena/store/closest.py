@@ -111,6 +111,15 @@ def merge(parts: Sequence[Closest]) -> Closest:
     return Closest(samples, distances, distances < solid, errors, matches)
 
 
+def table(found: Sequence[Closest], samples: np.ndarray) -> np.ndarray:
+    """The distances [K, N] of these samples, infinity where one of the K has none."""
+    distances = np.full((len(found), len(samples)), math.inf)
+    for row, of in zip(distances, found, strict=True):
+        has = np.isin(samples, of.samples)
+        row[has] = as_failed(of.of(samples[has]))
+    return distances
+
+
 def as_failed(distances: np.ndarray) -> np.ndarray:
     """An attack earns nothing by a defense that does not stand by its answer."""
     return np.where(distances == UNSTABLE, math.inf, distances)

@@ -94,10 +94,7 @@ def _ensemble(
     samples = best.samples[found]
     if not len(samples):
         return None
-    distances = np.full((len(names), len(samples)), math.inf)
-    for row, name in zip(distances, names, strict=True):
-        has = np.isin(samples, by_attack[name].samples)
-        row[has] = as_failed(by_attack[name].of(samples[has]))
+    distances = closest.table([by_attack[name] for name in names], samples)
     reaches = distances <= least[found] * WITHIN * (1 + _EQUAL)
     costs = [seconds[name] for name in names]
     chosen, fewest = cover(reaches, math.ceil(SHARE * len(samples)), costs)

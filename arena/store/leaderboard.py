@@ -141,9 +141,9 @@ def rows(
     board = []
     for (defense, norm_of_row), by_attack in every.items():
         epsilon = epsilons.get(norm_of_row)
-        ranks = _ranks(connection, by_attack, epsilon) if by == "attack" else {}
         other = others.get(norm_of_row, {}) if defense.name != against else {}
         best, played_by = by_attack[ALL], {name: of for name, of in by_attack.items() if name != ALL}
+        ranks = _ranks(connection, played_by, best, epsilon) if by == "attack" else {}
         signs = () if cross_norm else masking.warnings(played_by, accesses, _count(masked, best), len(best.samples))
         board += [
             LeaderboardRow(
@@ -191,10 +191,10 @@ def _standings(every: _Every, epsilons: Mapping[Any, float]) -> dict[tuple[Defen
     return found
 
 
-def _ranks(connection: Connection, found: Mapping[str, Closest], epsilon: float | None) -> dict[str, Rank]:
+def _ranks(
+    connection: Connection, found: Mapping[str, Closest], best: Closest, epsilon: float | None
+) -> dict[str, Rank]:
     """Each attack, ranked on the samples that it was played on."""
-    best = found[ALL]
-    found = {name: of for name, of in found.items() if name != ALL}
     unique: Mapping[str, int] = {}
     if epsilon is not None:
         reach = epsilon * schema.WITHIN

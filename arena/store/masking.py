@@ -16,7 +16,7 @@ import numpy as np
 from sqlalchemy import Connection, exists, select
 
 from arena.store import intervals, schema
-from arena.store.closest import Closest, as_failed, merge
+from arena.store.closest import Closest, as_failed, merge, table
 from arena.store.views import current_match
 
 CLOSER = 0.99  # times the other distance, or less
@@ -127,8 +127,5 @@ def _is_frequent(count: int, samples: int) -> bool:
 def _most_often(found: Mapping[str, Closest], samples: np.ndarray) -> str:
     """The attack that was the closest on most of the samples; of equals the first by name."""
     names = sorted(found)
-    distances = np.full((len(names), len(samples)), np.inf)
-    for row, name in zip(distances, names, strict=True):
-        has = np.isin(samples, found[name].samples)
-        row[has] = as_failed(found[name].of(samples[has]))
+    distances = table([found[name] for name in names], samples)
     return names[int(np.sum(distances == distances.min(axis=0), axis=1).argmax())]
