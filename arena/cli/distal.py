@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("config", required=False, type=click.Path(path_type=Path))
-@click.option("--preset", metavar="NAME", help="A [preset.NAME] of the settings file: quick, strong, paper.")
+@options.preset
 @click.option("--defense", "defenses", multiple=True, metavar="NAME", help="Only this defense (repeatable).")
 @click.option(
     "--gradient",

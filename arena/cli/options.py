@@ -20,6 +20,7 @@ form = click.option(
     default="table",
     show_default=True,
 )
+preset = click.option("--preset", metavar="NAME", help="A [preset.NAME] of the settings file: quick, strong, paper.")
 norm = click.option("--norm", type=click.Choice(NORMS), help="One norm only.")
 intervals = click.option(
     "--intervals/--no-intervals",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("config", required=False, type=click.Path(path_type=Path))
-@click.option("--preset", metavar="NAME", help="A [preset.NAME] of the settings file: quick, strong, paper.")
+@options.preset
 @click.option("--samples", type=int, help="Play the first so many samples.")
 @click.option("--dataset", metavar="NAME", help="A data set by name, or a file of images and labels: test.npz.")
 @click.option(

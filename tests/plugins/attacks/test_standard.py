@@ -74,7 +74,7 @@ class Digits(Dataset):
     thresholds: ClassVar = {"linf": 0.1}
 
     def load(self, split, samples=None):
-        raise NotImplementedError
+        pytest.fail("settings ask for no image")
 
 
 def test_epsilon_is_the_threshold_of_the_data_unless_it_is_set():
