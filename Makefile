@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 DECIDING := tests/geometry tests/target tests/store tests/tournament/test_claims.py $(addprefix tests/evaluation/test_,referee.py fragile.py preflight.py)
 MUTANTS ?= 100
 
-.PHONY: help tournament test conformance coverage mutation lint docs bench sanitize gpu-check clean
+.PHONY: help tournament test cluster conformance coverage mutation lint docs bench sanitize gpu-check clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -19,6 +19,9 @@ tournament: $(INSTALLED)  ## venv, install, MNIST, a quick tournament, the leade
 
 test: $(INSTALLED)  ## the tests
 	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+cluster: $(INSTALLED)  ## the tests on Ray clusters of three nodes on this machine
+	$(BIN)/python -m pytest -m cluster
 
 conformance: $(INSTALLED)  ## the slow tests: minutes each
 	$(BIN)/python -m pytest -m slow

@@ -76,6 +76,14 @@ def span(seconds):
     return [started, time.monotonic()]
 
 
+def meets(folder, number):
+    """How many calls are at work at once: it waits until there are so many."""
+    Path(folder, str(os.getpid())).touch()
+    while len(os.listdir(folder)) < number:
+        time.sleep(0.01)
+    return number
+
+
 def hold_the_lock():
     re.match("(a+)+$", 64 * "a" + "b")
 

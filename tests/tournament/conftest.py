@@ -1,0 +1,25 @@
+"""For the tests of a Ray cluster: one cluster for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from paths import ROOT
+from plugin_packages import install
+from ray_nodes import cluster_of_three, seen_by_nodes
+
+
+@pytest.fixture(scope="session")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder for PYTHONPATH with the attack `invert` of another package."""
+    return install(tmp_path_factory.mktemp("foreign") / "site", ROOT / "examples" / "arena-attack-invert")
+
+
+@pytest.fixture(scope="session")
+def cluster(foreign: Path) -> Iterator[Any]:
+    """The cluster; its nodes see what this process sees, and `invert`."""
+    with seen_by_nodes(foreign), cluster_of_three() as cluster:
+        yield cluster
