@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import settings
 from plugin_packages import broken_plugins, hostile_plugins  # noqa: F401 (fixtures)
+from typed import Batch
 
 from arena.data import load_data
 
@@ -15,6 +16,6 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def mnist():
+def mnist() -> Batch:
     """The MNIST test images and labels."""
     return load_data("mnist", "test")

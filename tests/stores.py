@@ -4,69 +4,87 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import pytest
 from sqlalchemy import create_engine, make_url
+from typed import present
 
-from arena.geometry.norms import NORMS
-from arena.interface.results import DatasetIdentity, Identity, Record, Status
+from arena.geometry.norms import NORMS, Norm
+from arena.interface.results import BoundKind, DatasetIdentity, Identity, Record, Status
 from arena.store import bounds
+from arena.store.store import Store
 
-MNIST = {"dataset": "mnist", "split": "test", "data_hash": "5eed", "chunk": 10}
+MNIST: dict[str, Any] = {"dataset": "mnist", "split": "test", "data_hash": "5eed", "chunk": 10}
 
 
-def defense(name="cnn", weights="a"):
+def defense(name: str = "cnn", weights: str = "a") -> Identity:
     return Identity(name, f"{name} {weights}", "arena-robustness", "0.1.0", {"weights": weights})
 
 
-def attack(name="boundary", norm="l2", steps=1):
+def attack(name: str = "boundary", norm: Norm = "l2", steps: int = 1) -> Identity:
     return Identity(name, f"{name} {steps}", "arena-robustness", "0.1.0", {"steps": steps}, norm, "decision")
 
 
-def bound(name="joint", version="a"):
+def bound(name: str = "joint", version: str = "a") -> Identity:
     return Identity(name, f"{name} {version}", "arena-robustness", "0.1.0")
 
 
-def store_bounds(store, values, of=defense(), by=bound(), kind="estimate", norm="l2", seed=0, data_hash="5eed"):  # noqa: B008 (frozen)
+CNN, BOUNDARY, JOINT = defense(), attack(), bound()
+
+
+def store_bounds(
+    store: Store,
+    values: Mapping[int, float],
+    of: Identity = CNN,
+    by: Identity = JOINT,
+    kind: BoundKind = "estimate",
+    norm: Norm = "l2",
+    seed: int = 0,
+    data_hash: str = "5eed",
+) -> None:
     """Lower bounds, by sample, which count from now on."""
     bounds.commit(store, bounds.Series(of, by, kind, data_hash, norm, seed), values, current=True)
 
 
-def image(seed=0):
+def image(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).random((1, 28, 28), dtype=np.float32)
 
 
-def record(sample, status="found", distance=1.0, **fields):
+def record(sample: int, status: str = "found", distance: float | None = 1.0, **fields: Any) -> Record:
     """A consistent record; `distance` counts if something was found, in all norms unless told."""
-    status = Status(status)
-    if status == Status.FOUND:
+    outcome = Status(status)
+    if outcome == Status.FOUND:
         found = {"adversarial_label": 3, "adversarial": image(sample), "margin": 0.5, "best_query": 7}
         fields = {**dict.fromkeys(NORMS, distance), **found, **fields}
     else:
-        distance = {Status.ERROR: None, Status.UNSTABLE: None, Status.MISCLASSIFIED: 0.0}.get(status, math.inf)
-    return Record(sample=sample, label=1, clean_label=1, status=status, distance=distance, queries=10, **fields)
+        distance = {Status.ERROR: None, Status.UNSTABLE: None, Status.MISCLASSIFIED: 0.0}.get(outcome, math.inf)
+    return Record(sample=sample, label=1, clean_label=1, status=outcome, distance=distance, queries=10, **fields)
 
 
-def dataset(data_hash="5eed"):
+def dataset(data_hash: str = "5eed") -> DatasetIdentity:
     """MNIST as the store keeps it, with the paper's thresholds."""
-    thresholds = {"l0": 12.0, "l2": 1.5, "linf": 0.3}
+    thresholds: dict[Norm, float] = {"l0": 12.0, "l2": 1.5, "linf": 0.3}
     return DatasetIdentity(data_hash, {"name": "mnist"}, (1, 28, 28), 10, (), thresholds)
 
 
-def open_match(store, defense=defense(), attack=attack(), budget=None, **conditions):  # noqa: B008 (frozen)
+def open_match(
+    store: Store, defense: Identity = CNN, attack: Identity = BOUNDARY, budget: int | None = None, **conditions: Any
+) -> int:
     """Id of a match, all that it refers to stored too and current."""
     conditions = MNIST | {"seed": 0} | conditions
     tournament_id = store.register_tournament(conditions, dataset(conditions["data_hash"]))
     defense_id, attack_id = store.register_defense(defense), store.register_attack(attack)
     store.make_current(defense_id, tournament_id)
-    return store.register_match(tournament_id, defense_id, attack_id, attack.norm, budget)
+    return store.register_match(tournament_id, defense_id, attack_id, present(attack.norm), budget)
 
 
 @contextmanager
-def place_on_server():
+def place_on_server() -> Iterator[str]:
     """The URL of an empty schema on the server, dropped at the end; skips without a server."""
     if not (server := os.environ.get("ARENA_TEST_POSTGRESQL")):
         pytest.skip("ARENA_TEST_POSTGRESQL names no PostgreSQL server")

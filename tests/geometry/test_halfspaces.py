@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from arena.geometry.halfspaces import at_least, project, project_by_flips
-from arena.geometry.norms import NORMS, spec_of
+from arena.geometry.norms import NORMS, Norm, spec_of
 
 PIXELS = 7
 ORDERS = {"l1": 1, "l2": 2, "linf": torch.inf}
 seeds = st.integers(0, 10**6)
 
 
-def problem(seed, share):
+def problem(seed: int, share: float) -> tuple[Tensor, Tensor, Tensor]:
     """Pixels [4, 7], some at the ends of the box, normals, and offsets that a share of all headroom closes; float64."""
     rng = torch.Generator().manual_seed(seed)
     x, normal = torch.rand(4, PIXELS, generator=rng).double(), torch.randn(4, PIXELS, generator=rng).double()
@@ -24,7 +27,7 @@ def problem(seed, share):
     return x, normal, share * (normal.abs() * headroom).sum(-1)
 
 
-def length(norm, move, headroom):
+def length(norm: Norm, move: Tensor, headroom: Tensor) -> Tensor:
     """As `project` counts: L0 in fractions of a pixel's headroom."""
     if norm == "l0":
         return (move.abs() / headroom.clamp_min(1e-12)).sum(-1)
@@ -33,7 +36,7 @@ def length(norm, move, headroom):
 
 @pytest.mark.parametrize("norm", NORMS)
 @given(seed=seeds, share=st.floats(0, 0.99))
-def test_the_move_crosses_inside_the_box_and_has_the_stated_length(norm, seed, share):
+def test_the_move_crosses_inside_the_box_and_has_the_stated_length(norm: Norm, seed: int, share: float) -> None:
     x, normal, offset = problem(seed, share)
     distance, move = project(norm, x, normal, offset)
     assert bool(((x + move >= -1e-9) & (x + move <= 1 + 1e-9)).all())
@@ -44,7 +47,7 @@ def test_the_move_crosses_inside_the_box_and_has_the_stated_length(norm, seed, s
 
 @pytest.mark.parametrize("norm", NORMS)
 @given(seed=seeds, share=st.floats(0.01, 0.99), shorter=st.floats(0.1, 0.999))
-def test_nothing_shorter_crosses(norm, seed, share, shorter):
+def test_nothing_shorter_crosses(norm: Norm, seed: int, share: float, shorter: float) -> None:
     x, normal, offset = problem(seed, share)
     distance, move = project(norm, x, normal, offset)
     rng = torch.Generator().manual_seed(seed + 1)
@@ -58,7 +61,7 @@ def test_nothing_shorter_crosses(norm, seed, share, shorter):
 
 @pytest.mark.parametrize("norm", NORMS)
 @given(seed=seeds, share=st.floats(0.01, 0.99))
-def test_so_far_as_a_half_space_is_a_linear_function_climbs(norm, seed, share):
+def test_so_far_as_a_half_space_is_a_linear_function_climbs(norm: Norm, seed: int, share: float) -> None:
     """Within the distance of the half-space it reaches the offset, no more and no less."""
     x, normal, offset = problem(seed, share)
     headroom = torch.where(normal > 0, 1 - x, x)
@@ -67,7 +70,7 @@ def test_so_far_as_a_half_space_is_a_linear_function_climbs(norm, seed, share):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_the_gradient_is_that_of_differences(norm):
+def test_the_gradient_is_that_of_differences(norm: Norm) -> None:
     x, normal, offset = problem(3, 0.4)
     normal[:, 2] = 0.5  # off the kink at zero
     assert torch.autograd.gradcheck(
@@ -77,7 +80,7 @@ def test_the_gradient_is_that_of_differences(norm):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_what_the_box_keeps_is_infinitely_far_and_what_is_crossed_is_here(norm):
+def test_what_the_box_keeps_is_infinitely_far_and_what_is_crossed_is_here(norm: Norm) -> None:
     x, normal, offset = problem(0, 1.01)
     assert bool(project(norm, x, normal, offset).distance.isinf().all())
     assert bool((project(norm, x, normal, -offset).distance == 0).all())
@@ -87,7 +90,7 @@ def test_what_the_box_keeps_is_infinitely_far_and_what_is_crossed_is_here(norm):
 
 @pytest.mark.parametrize("norm", NORMS)
 @given(seed=seeds, share=st.floats(0.01, 0.99))
-def test_flips_close_the_gap_at_the_stated_cost(norm, seed, share):
+def test_flips_close_the_gap_at_the_stated_cost(norm: Norm, seed: int, share: float) -> None:
     x, normal, _ = problem(seed, share)
     side = torch.where(x >= 0.5, -1.0, 1.0)
     offset = share * (normal * side).clamp_min(0).sum(-1)
@@ -108,21 +111,23 @@ def test_flips_close_the_gap_at_the_stated_cost(norm, seed, share):
 
 
 @pytest.mark.parametrize(("norm", "distance"), [("l1", 0.3), ("l2", 0.3), ("linf", 0.3)])
-def test_a_relaxed_flip_that_is_needed_whole_costs_all_its_way(norm, distance):
+def test_a_relaxed_flip_that_is_needed_whole_costs_all_its_way(norm: Norm, distance: float) -> None:
     x, normal, offset = (torch.tensor(values, dtype=torch.float64) for values in ([[0.2, 0.9]], [[1.0, 1.0]], [1.0]))
     found = project_by_flips(norm, x, normal, offset, 0.5, relaxed=True).distance
     torch.testing.assert_close(found, torch.tensor([distance], dtype=torch.float64), rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("closed_form", [project, lambda *problem: project_by_flips(*problem, 0.5), at_least])
-def test_an_unknown_norm_is_refused(closed_form):
+@pytest.mark.parametrize(
+    "closed_form", [project, lambda norm, x, normal, offset: project_by_flips(norm, x, normal, offset, 0.5), at_least]
+)
+def test_an_unknown_norm_is_refused(closed_form: Callable[..., object]) -> None:
     with pytest.raises(ValueError, match="unknown norm 'l3': choose one of l0, l1, l2, linf"):
         closed_form("l3", *problem(0, 0.5))
 
 
 @pytest.mark.parametrize("threshold", [None, 0.5])
 @given(seed=seeds, share=st.floats(0.01, 0.99))
-def test_in_colour_a_pixel_moves_with_all_its_channels(threshold, seed, share):
+def test_in_colour_a_pixel_moves_with_all_its_channels(threshold: float | None, seed: int, share: float) -> None:
     rng = torch.Generator().manual_seed(seed)
     x, normal = torch.rand(4, 3 * PIXELS, generator=rng).double(), torch.randn(4, 3 * PIXELS, generator=rng).double()
     headroom = torch.where(normal > 0, 1 - x, x)

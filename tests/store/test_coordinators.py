@@ -1,20 +1,22 @@
 """Several programs on one database: one snapshot a reader, nothing twice, no tie, no failure to start together."""
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
 from sqlalchemy import text
 from stores import MNIST, open_match, record
 
 from arena.store import migrations, schema, views
 from arena.store.engine import upgrading
-from arena.store.store import open_store
+from arena.store.store import Store, open_store
 
 
-def at_once(*functions):
+def at_once(*functions: Callable[..., Any]) -> list[Any]:
     """Run them together; returns what they raised."""
     barrier, failures = threading.Barrier(len(functions)), []
 
-    def run(function):
+    def run(function: Callable[..., Any]) -> None:
         barrier.wait()
         try:
             function()
@@ -29,11 +31,11 @@ def at_once(*functions):
     return failures
 
 
-def test_they_may_create_it_together(store_url):
+def test_they_may_create_it_together(store_url: str) -> None:
     assert at_once(*[lambda: open_store(store_url).close()] * 4) == []
 
 
-def test_a_reader_sees_one_snapshot(store, store_url):
+def test_a_reader_sees_one_snapshot(store: Store, store_url: str) -> None:
     count = text("SELECT COUNT(*) FROM tournament")
     with store.reading() as connection:
         before = connection.scalar(count)
@@ -43,7 +45,7 @@ def test_a_reader_sees_one_snapshot(store, store_url):
         assert connection.scalar(count) == before
 
 
-def test_two_that_register_the_same_get_one_row_and_no_tie(store, store_url):
+def test_two_that_register_the_same_get_one_row_and_no_tie(store: Store, store_url: str) -> None:
     others = [open_store(store_url), open_store(store_url)]
     for seed in range(5):
         settings = [{"seed": seed, "split": split} for split in ("test", "train")]
@@ -57,7 +59,7 @@ def test_two_that_register_the_same_get_one_row_and_no_tie(store, store_url):
         other.close()
 
 
-def test_the_same_samples_are_stored_once(store, store_url):
+def test_the_same_samples_are_stored_once(store: Store, store_url: str) -> None:
     match_id, other = open_match(store), open_store(store_url)
     rows = [record(sample) for sample in range(20)]
     assert at_once(lambda: store.append(match_id, rows), lambda: other.append(match_id, rows)) == []
@@ -65,12 +67,12 @@ def test_the_same_samples_are_stored_once(store, store_url):
     other.close()
 
 
-def test_text_that_a_database_cannot_hold_is_replaced(store):
+def test_text_that_a_database_cannot_hold_is_replaced(store: Store) -> None:
     store.append(open_match(store), [record(0, "error", reason="a\0b \udce9")], "Traceback: a\0b \udce9")
     assert store.results()[0]["reason"] == "a\N{REPLACEMENT CHARACTER}b ?"
 
 
-def test_renewing_the_tables_changes_nothing(store):
+def test_renewing_the_tables_changes_nothing(store: Store) -> None:
     """What migrations do to tables that are current already."""
     store.append(open_match(store, budget=10**12), [record(0), record(1, "unstable"), record(2, "error")])
     before = store.leaderboard()

@@ -7,10 +7,12 @@ import threading
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from paths import ROOT
 from sqlalchemy import event, text
+from sqlalchemy.engine.base import Connection
 from stores import attack, bound, open_match, record, store_bounds
 
 from arena.errors import StoreLost, UserError
@@ -21,11 +23,11 @@ from arena.store.store import open_store
 
 
 @pytest.fixture
-def file(tmp_path):
+def file(tmp_path: Path) -> Path:
     return tmp_path / "arena.db"
 
 
-def refusal(url, create=True):
+def refusal(url: Path | str, create: bool = True) -> str:
     with pytest.raises(UserError) as caught:
         open_store(str(url), create)
     message = str(caught.value)
@@ -33,19 +35,19 @@ def refusal(url, create=True):
     return message
 
 
-def version_of(file):
+def version_of(file: Path) -> int:
     with sqlite3.connect(file) as connection:
         return connection.execute("SELECT version FROM schema_version").fetchone()[0]
 
 
 @pytest.mark.parametrize("url", ["{}", "sqlite:///{}"])
-def test_a_path_and_its_url_are_the_same_database(file, url):
+def test_a_path_and_its_url_are_the_same_database(file: Path, url: str) -> None:
     open_store(url.format(file)).close()
     assert version_of(file) == migrations.current_version()
     open_store(str(file), create=False).close()
 
 
-def test_reading_creates_nothing(file):
+def test_reading_creates_nothing(file: Path) -> None:
     assert "run `arena run`" in refusal(f"sqlite:///{file}", create=False)
     assert not file.exists()
     file.touch()
@@ -54,13 +56,13 @@ def test_reading_creates_nothing(file):
 
 
 @pytest.mark.parametrize("create", [True, False])
-def test_a_text_file_is_not_touched(file, create):
+def test_a_text_file_is_not_touched(file: Path, create: bool) -> None:
     file.write_text("my notes " * 1000)
     assert re.search(r"arena\.db.*no SQLite file", refusal(file, create))
     assert file.read_text() == "my notes " * 1000
 
 
-def test_the_database_of_another_program_is_not_touched(file):
+def test_the_database_of_another_program_is_not_touched(file: Path) -> None:
     with sqlite3.connect(file) as other:
         other.execute("CREATE TABLE mail (id)")
     assert "another program" in refusal(file)
@@ -69,13 +71,13 @@ def test_the_database_of_another_program_is_not_touched(file):
         assert other.execute("PRAGMA journal_mode").fetchall() == [("delete",)]
 
 
-def test_a_folder_and_a_missing_folder_are_named(tmp_path):
+def test_a_folder_and_a_missing_folder_are_named(tmp_path: Path) -> None:
     assert "is a folder" in refusal(tmp_path)
     assert str(tmp_path / "nowhere") in refusal(tmp_path / "nowhere" / "arena.db")
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc, a folder that nobody can write")
-def test_a_folder_that_cannot_be_written():
+def test_a_folder_that_cannot_be_written() -> None:
     assert "writable" in refusal("sqlite:////proc/arena.db")
 
 
@@ -87,12 +89,12 @@ def test_a_folder_that_cannot_be_written():
         ("mysql+pymysql://host/name", "pip install pymysql"),
     ],
 )
-def test_unknown_kinds_and_missing_drivers(url, remedy, monkeypatch):
+def test_unknown_kinds_and_missing_drivers(url: str, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pymysql", None)  # as if it were not installed
     assert remedy in refusal(url)
 
 
-def test_a_locked_database_says_so_in_time(file, monkeypatch):
+def test_a_locked_database_says_so_in_time(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_store(str(file)).close()
     monkeypatch.setattr(database, "BUSY_SECONDS", 0)
     holder = sqlite3.connect(file)
@@ -106,7 +108,7 @@ def test_a_locked_database_says_so_in_time(file, monkeypatch):
 
 
 @pytest.mark.parametrize("loss", ["deleted", "moved", "replaced"])
-def test_a_database_that_is_taken_away_gets_no_more_commits(file, loss):
+def test_a_database_that_is_taken_away_gets_no_more_commits(file: Path, loss: str) -> None:
     store = open_store(str(file))
     match_id = open_match(store)
     if loss == "deleted":
@@ -125,7 +127,9 @@ def test_a_database_that_is_taken_away_gets_no_more_commits(file, loss):
     store.close()
 
 
-def test_without_shared_memory_there_is_a_rollback_journal_and_a_warning(file, caplog):
+def test_without_shared_memory_there_is_a_rollback_journal_and_a_warning(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     url = f"sqlite:///file:{file}?vfs=unix-dotfile&uri=true"  # these locks have no shared memory
     store = open_store(url)
     assert "no shared memory" in caplog.text and "\n" not in caplog.records[0].getMessage()
@@ -136,7 +140,7 @@ def test_without_shared_memory_there_is_a_rollback_journal_and_a_warning(file, c
         assert kept.execute("SELECT COUNT(*) FROM result").fetchone() == (1,)
 
 
-def test_a_finished_database_opens_where_nothing_can_be_written(file, monkeypatch):
+def test_a_finished_database_opens_where_nothing_can_be_written(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(str(file))
     store.append(open_match(store), [record(0)])
     store.close()
@@ -151,12 +155,12 @@ def test_a_finished_database_opens_where_nothing_can_be_written(file, monkeypatc
     assert sorted(path.name for path in file.parent.iterdir()) == ["arena.db"]
 
 
-def test_an_sqlite_that_is_too_old_is_one_line(file, monkeypatch):
+def test_an_sqlite_that_is_too_old_is_one_line(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 29, 0))
     assert "3.30 or later" in refusal(file)
 
 
-def test_no_statement_needs_an_sqlite_newer_than_stated(file, monkeypatch):
+def test_no_statement_needs_an_sqlite_newer_than_stated(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RETURNING came with 3.35."""
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 30, 0))
     store, said = open_store(str(file)), []
@@ -168,7 +172,7 @@ def test_no_statement_needs_an_sqlite_newer_than_stated(file, monkeypatch):
     assert said and not [statement for statement in said if "RETURNING" in statement]
 
 
-def test_integers_beyond_64_bits_are_one_line(file):
+def test_integers_beyond_64_bits_are_one_line(file: Path) -> None:
     store = open_store(str(file))
     with pytest.raises(UserError, match="budget = 100000000000000000000"):
         open_match(store, budget=10**20)
@@ -178,11 +182,11 @@ def test_integers_beyond_64_bits_are_one_line(file):
 
 
 @pytest.mark.parametrize("url", ["postgresql:/me:secret@host/name", "sqlite:/me:secret@host"])
-def test_a_password_is_not_printed(url):
+def test_a_password_is_not_printed(url: str) -> None:
     assert "secret" not in refusal(url)
 
 
-def test_a_full_disk_costs_the_unit_and_nothing_before(file):
+def test_a_full_disk_costs_the_unit_and_nothing_before(file: Path) -> None:
     store = open_store(str(file))
     match_id = open_match(store)
     store.append(match_id, [record(0)])
@@ -195,7 +199,7 @@ def test_a_full_disk_costs_the_unit_and_nothing_before(file):
     store.close()
 
 
-def test_a_damaged_file_is_no_traceback(file):
+def test_a_damaged_file_is_no_traceback(file: Path) -> None:
     store = open_store(str(file))
     store.append(open_match(store), [record(sample) for sample in range(50)])
     store.close()
@@ -205,10 +209,10 @@ def test_a_damaged_file_is_no_traceback(file):
     assert "damaged" in refusal(file)
 
 
-def test_many_may_create_it_at_once(file):
+def test_many_may_create_it_at_once(file: Path) -> None:
     barrier, failures = threading.Barrier(4), []
 
-    def create():
+    def create() -> None:
         barrier.wait()
         try:
             open_store(str(file)).close()
@@ -224,23 +228,23 @@ def test_many_may_create_it_at_once(file):
     assert version_of(file) == migrations.current_version()
 
 
-def test_a_newer_schema_is_refused(file):
+def test_a_newer_schema_is_refused(file: Path) -> None:
     open_store(str(file)).close()
     with sqlite3.connect(file) as newer:
         newer.execute("UPDATE schema_version SET version = 99")
     assert re.search(f"version 99.*knows {migrations.current_version()}.*upgrade", refusal(file))
 
 
-def add_country(connection):
+def add_country(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE result ADD COLUMN country TEXT"))
 
 
-def add_broken(connection):
+def add_broken(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE result ADD COLUMN planet TEXT"))
     raise RuntimeError("step fails half way")
 
 
-def test_an_older_database_is_migrated_step_by_step(file, monkeypatch):
+def test_an_older_database_is_migrated_step_by_step(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(str(file))
     store.append(open_match(store), [record(0)])
     before = store.leaderboard()
@@ -261,11 +265,11 @@ def test_an_older_database_is_migrated_step_by_step(file, monkeypatch):
     assert seen == ["second"]
 
 
-def layout(file):
+def layout(file: Path) -> dict[tuple[str, str], Any]:
     """Tables with their columns and conditions, indexes and views, however they came to be."""
     with sqlite3.connect(file) as connection:
         kept = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
-    definitions = {(kind, name): re.sub(r'[\s"]+', " ", sql) for kind, name, sql in kept}
+    definitions: dict[tuple[str, str], Any] = {(kind, name): re.sub(r'[\s"]+', " ", sql) for kind, name, sql in kept}
     for (kind, name), sql in definitions.items():
         if kind == "table":  # migrations leave their columns in another order
             head, body = sql.split("(", 1)
@@ -273,14 +277,14 @@ def layout(file):
     return definitions
 
 
-def old_database(file, version):
+def old_database(file: Path, version: int) -> None:
     with sqlite3.connect(file) as old:
         old.executescript((ROOT / "tests" / "databases" / f"version{version}.sql").read_text())
     assert version_of(file) == version
 
 
 @pytest.mark.parametrize("version", [1, 4, 7])
-def test_an_old_database_becomes_what_a_new_one_is(file, tmp_path, version):
+def test_an_old_database_becomes_what_a_new_one_is(file: Path, tmp_path: Path, version: int) -> None:
     old_database(file, version)
     store, new = open_store(str(file), create=False), tmp_path / "new.db"
     open_store(str(new)).close()
@@ -302,7 +306,7 @@ def test_an_old_database_becomes_what_a_new_one_is(file, tmp_path, version):
             migrated.execute("DELETE FROM match")
 
 
-def test_version_5_keeps_every_row(file):
+def test_version_5_keeps_every_row(file: Path) -> None:
     old_database(file, 4)
     kept = ("result", "distal", "match", "attack", "defense", "tournament", "threshold")
     rows = lambda connection: {  # noqa: E731
@@ -320,7 +324,7 @@ def test_version_5_keeps_every_row(file):
 
 
 @pytest.mark.parametrize("version", [1, 4])
-def test_version_6_takes_l1_and_leaves_it_unknown_in_older_rows(file, version):
+def test_version_6_takes_l1_and_leaves_it_unknown_in_older_rows(file: Path, version: int) -> None:
     old_database(file, version)
     store = open_store(str(file), create=False)
     store.append(open_match(store, attack=attack("ead", "l1")), [record(0, distance=2.0)])
@@ -336,7 +340,7 @@ def test_version_6_takes_l1_and_leaves_it_unknown_in_older_rows(file, version):
     store.close()
 
 
-def test_version_3_computes_joint_bounds_anew(file):
+def test_version_3_computes_joint_bounds_anew(file: Path) -> None:
     old_database(file, 4)
     with sqlite3.connect(file) as old:  # version 2 had the same tables
         old.execute(
@@ -352,7 +356,7 @@ def test_version_3_computes_joint_bounds_anew(file):
 
 
 @pytest.mark.parametrize("version", [4, 7])
-def test_version_8_counts_older_bounds_until_they_are_computed_anew(file, version):
+def test_version_8_counts_older_bounds_until_they_are_computed_anew(file: Path, version: int) -> None:
     old_database(file, version)
     joint = {0: 0.125 if version == 7 else 0.25, 1: 0.5}  # of two seeds the least
     with closing(open_store(str(file), create=False)) as store:
@@ -367,7 +371,7 @@ def test_version_8_counts_older_bounds_until_they_are_computed_anew(file, versio
         assert len(anew.get(("cnn", "l1"), ())) == (version == 7)  # the separate bound was not
 
 
-def test_a_view_that_says_something_else_than_the_code_is_replaced(file, monkeypatch):
+def test_a_view_that_says_something_else_than_the_code_is_replaced(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(views.VIEWS, "best_result", views.VIEWS["best_result"].replace("place = 1", "place = 2"))
     store = open_store(str(file))
     store.append(open_match(store), [record(0)])
@@ -384,7 +388,7 @@ def test_a_view_that_says_something_else_than_the_code_is_replaced(file, monkeyp
         open_store(str(file)).close()  # nothing is left to replace, and reading needs no lock
 
 
-def test_a_migration_that_fails_leaves_the_database_as_it_was(file, monkeypatch):
+def test_a_migration_that_fails_leaves_the_database_as_it_was(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_store(str(file)).close()
     monkeypatch.setattr(migrations, "MIGRATIONS", [*migrations.MIGRATIONS, add_country, add_broken])
     with pytest.raises(RuntimeError, match="half way"):

@@ -4,6 +4,7 @@ import json
 import math
 from contextlib import closing
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from stores import attack, defense, open_match, record
 
 from arena.cli import cli
 from arena.reporting.ensemble import render
+from arena.reporting.text import Format
 from arena.store.ensemble import cover, ensembles
 from arena.store.store import open_store
 
@@ -21,14 +23,14 @@ SEED = st.integers(0, 10_000)
 
 
 @given(SEED, st.integers(1, 7), st.integers(1, 12), st.floats(0.1, 1))
-def test_no_fewer_attacks_and_no_cheaper_ones_suffice(seed, attacks, samples, share):
+def test_no_fewer_attacks_and_no_cheaper_ones_suffice(seed: int, attacks: int, samples: int, share: float) -> None:
     rng = np.random.default_rng(seed)
     reaches = rng.random((attacks, samples)) < 0.4
     costs = rng.random(attacks)
     needed = math.ceil(share * reaches.any(axis=0).sum())
     if needed == 0:
         return
-    chosen, least = cover(reaches, needed, costs)
+    chosen, least = cover(reaches, needed, costs.tolist())
     sets = [list(of) for size in range(attacks + 1) for of in combinations(range(attacks), size)]
     enough = [of for of in sets if reaches[of].any(axis=0).sum() >= needed]
     best = min(enough, key=lambda of: (len(of), costs[of].sum()))
@@ -37,7 +39,7 @@ def test_no_fewer_attacks_and_no_cheaper_ones_suffice(seed, attacks, samples, sh
     assert costs[chosen].sum() == pytest.approx(costs[best].sum())
 
 
-def test_a_search_that_is_cut_off_gives_a_cover_and_a_bound_that_holds():
+def test_a_search_that_is_cut_off_gives_a_cover_and_a_bound_that_holds() -> None:
     rng = np.random.default_rng(0)
     reaches = rng.random((40, 600)) < 0.2
     chosen, least = cover(reaches, 560, [1.0] * 40, limit=0.01)
@@ -46,7 +48,7 @@ def test_a_search_that_is_cut_off_gives_a_cover_and_a_bound_that_holds():
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path: Path) -> Path:
     """Four attacks on ten samples that were found: only `far` reaches 0 to 7 and only `near` 8 and 9."""
     path = tmp_path / "arena.db"
     distances = {
@@ -64,7 +66,7 @@ def path(tmp_path):
     return path
 
 
-def test_what_suffices_and_what_leaving_each_out_costs(path):
+def test_what_suffices_and_what_leaving_each_out_costs(path: Path) -> None:
     with closing(open_store(str(path))) as store, store.reading() as connection:
         (found,) = ensembles(connection)
     assert (found.samples, found.reached, found.least) == (10, 10, 2)  # neither the misclassified nor the never found
@@ -79,7 +81,7 @@ def test_what_suffices_and_what_leaving_each_out_costs(path):
     assert (found.seconds, found.all_seconds) == pytest.approx((3 * 10 / 12, 5 * 10 / 12))  # two samples took none
 
 
-def test_one_percent_of_the_samples_may_be_missed():
+def test_one_percent_of_the_samples_may_be_missed() -> None:
     with closing(open_store("sqlite://")) as store:
         for name, of in (("most", [1.0] * 99 + [2.0]), ("rest", [9.0] * 99 + [1.0])):
             rows = [record(sample, distance=distance) for sample, distance in enumerate(of)]
@@ -89,8 +91,8 @@ def test_one_percent_of_the_samples_may_be_missed():
     assert [of.attack for of in found.chosen] == ["most"] and (found.reached, found.samples) == (99, 100)
 
 
-def test_the_command_tells_people_the_chosen_and_programs_all(path):
-    def arena(*options):
+def test_the_command_tells_people_the_chosen_and_programs_all(path: Path) -> None:
+    def arena(*options: str) -> str:
         result = CliRunner().invoke(cli, ["ensemble", "--db", str(path), *options])
         assert result.exit_code == 0, result.output
         return result.output
@@ -110,5 +112,5 @@ def test_the_command_tells_people_the_chosen_and_programs_all(path):
 
 
 @pytest.mark.parametrize(("form", "text"), [("table", "no adversarials"), ("json", "[]"), ("csv", "")])
-def test_without_adversarials(form, text):
+def test_without_adversarials(form: Format, text: str) -> None:
     assert render([], form) == text

@@ -2,20 +2,21 @@
 
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from stores import attack, open_match, record
 
 from arena.store import integrity
-from arena.store.store import open_store
+from arena.store.store import Store, open_store
 
 
-def faults(store):
+def faults(store: Store) -> list[str]:
     with store.reading_damaged() as connection:
         return list(integrity.faults(connection))
 
 
-def test_a_sound_database_has_no_faults(store):
+def test_a_sound_database_has_no_faults(store: Store) -> None:
     statuses = ("found", "misclassified", "not_found", "rejected", "unstable")
     store.append(open_match(store), [record(sample, status) for sample, status in enumerate(statuses)])
     assert faults(store) == []
@@ -31,7 +32,7 @@ def test_a_sound_database_has_no_faults(store):
         ("UPDATE attack SET settings = 'none'", "match 1: what it refers to cannot be read"),
     ],
 )
-def test_what_no_condition_says_is_named(store, change, fault):
+def test_what_no_condition_says_is_named(store: Store, change: str, fault: str) -> None:
     store.append(open_match(store), [record(0), record(1, "error")], error="why")
     assert faults(store) == []
     with store.writing() as connection:
@@ -39,7 +40,7 @@ def test_what_no_condition_says_is_named(store, change, fault):
     assert any(line.startswith(fault) for line in faults(store))
 
 
-def test_faults_of_a_kind_are_listed_up_to_a_number(tmp_path, monkeypatch):
+def test_faults_of_a_kind_are_listed_up_to_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(integrity, "MOST", 3)
     file = tmp_path / "arena.db"
     with closing(open_store(str(file))) as store:

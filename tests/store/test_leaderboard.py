@@ -4,8 +4,9 @@ import math
 import sys
 from collections import defaultdict
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from statistics import median
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 from stores import attack, bound, defense, open_match, record, store_bounds
+from typed import present
 
 from arena.errors import UserError
 from arena.geometry.norms import NORMS
-from arena.interface.results import Status
+from arena.interface.results import Identity, Status
 from arena.reporting.columns import render
 from arena.store.engine import reading, writing
-from arena.store.leaderboard import Bracket
-from arena.store.store import open_store
+from arena.store.leaderboard import Bracket, LeaderboardRow
+from arena.store.store import Store, open_store
 
 DEFENSES = (defense("cnn", "a"), defense("cnn", "b"), defense("nearest-neighbor"))
 ATTACKS = (
@@ -47,28 +49,34 @@ units = st.tuples(
     st.sampled_from([{"seed": 0}, {"seed": 1}, {"split": "train"}]),
     st.lists(rows, max_size=5, unique_by=lambda row: row[0]),
 )
+Row = tuple[int, str, dict[str, float], bool | None]  # sample, status, distance by norm, fragile
+Tournament = list[tuple[Identity, Identity, dict[str, Any], list[Row]]]  # defense, attack, conditions, outcomes
+Board = dict[tuple[str, str, str], tuple[Any, ...]]
+
 tournaments = st.lists(units, min_size=1, max_size=8, unique_by=lambda unit: str(unit[:3]))
 
 
-def play(store, tournament):
+def play(store: Store, tournament: Tournament) -> None:
     for which, how, conditions, outcomes in tournament:
+        norm = present(how.norm)
         records = [
-            record(sample, status, norms[how.norm], **({**norms, "fragile": fragile} if status == "found" else {}))
+            record(sample, status, norms[norm], **({**norms, "fragile": fragile} if status == "found" else {}))
             for sample, status, norms, fragile in outcomes
         ]
         store.append(open_match(store, which, how, **conditions), records)
 
 
-def oracle(tournament, cross_norm=False):
+def oracle(tournament: Tournament, cross_norm: bool = False) -> Board:
     """By (defense, norm, attack): samples, errors, clean accuracy, median, accuracy, fingerprint, fragile, unstable."""
     latest = {which.name: which for which, *_ in tournament}
     split = tournament[-1][2].get("split")
-    found, errors = defaultdict(lambda: defaultdict(list)), defaultdict(int)
+    found: dict[tuple[str, str, str], dict[int, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    errors: dict[tuple[str, str, str], int] = defaultdict(int)
     for which, how, conditions, outcomes in tournament:
         if latest[which.name] != which or conditions.get("split") != split:
             continue
         for sample, status, norms, fragile in outcomes:
-            for norm in NORMS if cross_norm else [how.norm]:
+            for norm in NORMS if cross_norm else [present(how.norm)]:
                 for name in (how.name, "all"):
                     key = (which.name, norm, name)
                     of_sample = found[key]
@@ -77,7 +85,7 @@ def oracle(tournament, cross_norm=False):
                     else:
                         distance = {"found": norms[norm], "misclassified": 0, "unstable": None}.get(status, math.inf)
                         of_sample[sample].append((distance, status == "found" and fragile is True))
-    board = {}
+    board: Board = {}
     for key, of_sample in found.items():
         closest, unstable, samples = [], 0, len(of_sample)
         for pairs in of_sample.values():
@@ -93,12 +101,12 @@ def oracle(tournament, cross_norm=False):
         if samples and epsilon is not None:
             accuracy = sum(value > epsilon * (1 + 1e-6) for value in values) / samples
         fingerprint = latest[key[0]].fingerprint
-        board[key] = (samples, errors[key], clean, middle, accuracy, fingerprint)
-        board[key] += (sum(fragile for _, fragile in closest), unstable)
+        fragile = sum(of for _, of in closest)
+        board[key] = (samples, errors[key], clean, middle, accuracy, fingerprint, fragile, unstable)
     return board
 
 
-def keyed(rows):
+def keyed(rows: list[dict[str, Any]]) -> Board:
     board = {
         (row["defense"], row["norm"], row["attack"]): (
             *(row["samples"], row["errors"], row["clean_accuracy"], row["median_distance"], row["accuracy"]),
@@ -110,18 +118,19 @@ def keyed(rows):
     return board
 
 
-def flat(row):
+def flat(row: LeaderboardRow) -> dict[str, Any]:
     """A row with the fields of its bracket among its own, as the view has them."""
-    return asdict(row) | asdict(row.bracket or Bracket(*[None] * 4))
+    blank = dict.fromkeys(field.name for field in fields(Bracket))
+    return asdict(row) | (asdict(row.bracket) if row.bracket else blank)
 
 
-def view(store, name):
+def view(store: Store, name: str) -> list[dict[str, Any]]:
     with reading(store._engine) as connection:
         return [dict(row) for row in connection.execute(text(f"SELECT * FROM {name}")).mappings()]
 
 
 @given(tournaments)
-def test_api_view_and_oracle_agree(tournament):
+def test_api_view_and_oracle_agree(tournament: Tournament) -> None:
     store = open_store("sqlite://")
     play(store, tournament)
     rows = [flat(row) for row in store.leaderboard()]
@@ -134,7 +143,7 @@ def test_api_view_and_oracle_agree(tournament):
 
 
 @given(tournaments)
-def test_cross_norm_counts_every_adversarial_in_all_norms(tournament):
+def test_cross_norm_counts_every_adversarial_in_all_norms(tournament: Tournament) -> None:
     store = open_store("sqlite://")
     play(store, tournament)
     assert keyed([asdict(row) for row in store.leaderboard(cross_norm=True)]) == oracle(tournament, cross_norm=True)
@@ -142,11 +151,11 @@ def test_cross_norm_counts_every_adversarial_in_all_norms(tournament):
 
 
 @given(tournaments)
-def test_best_result_is_the_closest_of_each_sample(tournament):
+def test_best_result_is_the_closest_of_each_sample(tournament: Tournament) -> None:
     store = open_store("sqlite://")
     play(store, tournament)
     counted = [row for row in store.results() if row["status"] != "error"]
-    best = {}
+    best: dict[tuple[str, str, int], dict[str, Any]] = {}
     closeness = lambda row: sys.float_info.max if row["status"] == "unstable" else row["distance"]  # noqa: E731
     for row in sorted(counted, key=lambda row: (closeness(row), row["match_id"])):
         best.setdefault((row["defense"], row["norm"], row["sample"]), row)
@@ -157,7 +166,7 @@ def test_best_result_is_the_closest_of_each_sample(tournament):
 
 
 @pytest.fixture
-def store(store):
+def store(store: Store) -> Store:
     for which, distance in ((defense("cnn"), 1.0), (defense("abs"), 2.0)):
         store.append(open_match(store, which), [record(0, distance=distance), record(1, "misclassified")])
         store.append(open_match(store, which, attack("fgm")), [record(0, distance=distance / 2), record(1, "error")])
@@ -166,11 +175,11 @@ def store(store):
     return store
 
 
-def names(rows):
+def names(rows: list[LeaderboardRow]) -> list[tuple[str, ...]]:
     return [(row.norm, row.defense, row.attack) for row in rows]
 
 
-def test_by_match_lists_the_strongest_attack_first_and_all_last(store):
+def test_by_match_lists_the_strongest_attack_first_and_all_last(store: Store) -> None:
     # Medians tie: against abs fgm leaves the lower accuracy, against cnn names decide. deepfool has no result.
     of_abs = [("l2", "abs", name) for name in ("fgm", "boundary", "deepfool", "all")]
     of_cnn = [("l2", "cnn", name) for name in ("boundary", "fgm", "deepfool", "all")]
@@ -179,28 +188,29 @@ def test_by_match_lists_the_strongest_attack_first_and_all_last(store):
     assert names(store.leaderboard(norm="linf")) == linf
 
 
-def test_by_defense_lists_the_most_robust_first_against_all_attacks(store):
+def test_by_defense_lists_the_most_robust_first_against_all_attacks(store: Store) -> None:
     board = store.leaderboard(by="defense", norm="l2")
     assert names(board) == [("l2", "abs", "all"), ("l2", "cnn", "all")]
     assert [row.median_distance for row in board] == [0.5, 0.25]
 
 
-def test_by_attack_ranks_the_attacks_on_each_defense(store):
+def test_by_attack_ranks_the_attacks_on_each_defense(store: Store) -> None:
     board = store.leaderboard(by="attack", norm="l2")
     # fgm halves boundary's distance; deepfool has no result.
     assert names(board) == [("l2", d, a) for d in ("abs", "cnn") for a in ("fgm", "boundary", "deepfool")]
-    assert [row.rank.optimality for row in board[:3]] == [1, 0, None]
-    assert [row.rank.unique for row in board] == [1, 0, 0, 0, 0, 0]  # boundary's 2.0 is beyond 1.5, its 1.0 is not
-    assert [(row.rank.median_queries, row.rank.median_seconds) for row in board[:3]] == [(10, 0), (10, 0), (None, None)]
+    ranks = [present(row.rank) for row in board]
+    assert [rank.optimality for rank in ranks[:3]] == [1, 0, None]
+    assert [rank.unique for rank in ranks] == [1, 0, 0, 0, 0, 0]  # boundary's 2.0 is beyond 1.5, its 1.0 is not
+    assert [(rank.median_queries, rank.median_seconds) for rank in ranks[:3]] == [(10, 0), (10, 0), (None, None)]
 
 
-def test_an_attack_that_only_failed_is_listed_with_its_errors(store):
+def test_an_attack_that_only_failed_is_listed_with_its_errors(store: Store) -> None:
     (row,) = [row for row in store.leaderboard() if (row.defense, row.attack) == ("cnn", "deepfool")]
     assert (row.samples, row.errors) == (0, 1)
     assert row.clean_accuracy is row.median_distance is row.accuracy is None
 
 
-def test_an_unstable_sample_is_never_robust():
+def test_an_unstable_sample_is_never_robust() -> None:
     with closing(open_store("sqlite://")) as store:
         shaky, firm = defense("no-eval"), defense("cnn")
         store.append(open_match(store, shaky), [record(n, "unstable") for n in range(4)] + [record(4, "not_found")])
@@ -211,13 +221,14 @@ def test_an_unstable_sample_is_never_robust():
         # Of its five samples one was broken beyond 1.5, one held; three gave way and have no distance.
         assert (second.samples, second.unstable, second.accuracy) == (5, 3, 0.4)
         assert second.median_distance == math.inf and second.clean_accuracy == 1.0
-        ranks = {row.attack: row.rank.optimality for row in store.leaderboard(by="attack") if row.defense == "no-eval"}
+        rows = [row for row in store.leaderboard(by="attack") if row.defense == "no-eval"]
+        ranks = {row.attack: present(row.rank).optimality for row in rows}
         assert ranks == {"boundary": 0, "fgm": 1}
         curves = {row.attack: row.curve for row in store.leaderboard(curves=True) if row.defense == "no-eval"}
-        assert curves["boundary"][-1] == (10, math.inf)
+        assert present(curves["boundary"])[-1] == (10, math.inf)
 
 
-def test_a_ball_of_epsilon_in_float32_is_within_epsilon():
+def test_a_ball_of_epsilon_in_float32_is_within_epsilon() -> None:
     ball = float(np.float32(0.3))
     assert ball > 0.3
     with closing(open_store("sqlite://")) as store:
@@ -225,10 +236,10 @@ def test_a_ball_of_epsilon_in_float32_is_within_epsilon():
         store.append(open_match(store, attack=attack("fgsm", "linf")), rows)
         assert [row.accuracy for row in store.leaderboard()] == [0.5, 0.5]
         assert [row["accuracy"] for row in view(store, "leaderboard")] == [0.5, 0.5]
-        assert store.leaderboard(by="attack")[0].rank.unique == 1
+        assert present(store.leaderboard(by="attack")[0].rank).unique == 1
 
 
-def test_thresholds_come_from_the_table_or_the_caller(store):
+def test_thresholds_come_from_the_table_or_the_caller(store: Store) -> None:
     assert {row.norm: row.epsilon for row in store.leaderboard()} == {"l2": 1.5, "linf": 0.3}
     at_half = {(row.defense, row.attack): row.accuracy for row in store.leaderboard("l2", thresholds={"l2": 0.5})}
     assert at_half["cnn", "fgm"] == 0
@@ -242,16 +253,16 @@ def test_thresholds_come_from_the_table_or_the_caller(store):
     assert in_view == at_half
 
 
-def test_a_norm_without_a_threshold_has_distances_but_no_accuracy(store):
+def test_a_norm_without_a_threshold_has_distances_but_no_accuracy(store: Store) -> None:
     with writing(store._engine) as connection:
         connection.execute(text("DELETE FROM threshold WHERE norm = 'l2'"))
     rows = store.leaderboard("l2", by="attack")
     assert {(row.defense, row.attack): row.median_distance for row in rows}["cnn", "fgm"] == 0.5
-    assert {(row.epsilon, row.accuracy, row.rank.unique) for row in rows} == {(None, None, None)}
+    assert {(row.epsilon, row.accuracy, present(row.rank).unique) for row in rows} == {(None, None, None)}
     assert "acc" not in render(rows, "table") and "acc" not in render(rows, "markdown")
 
 
-def test_lower_bounds_are_averaged_by_defense_and_norm(store):
+def test_lower_bounds_are_averaged_by_defense_and_norm(store: Store) -> None:
     store_bounds(store, {0: 0.25, 1: 0.0}, norm="l2")
     store_bounds(store, {0: 0.1}, norm="linf")
     store_bounds(store, {0: 9.0, 1: 9.0}, norm="l2", by=bound("chance"), kind="statistical")  # which may fail
@@ -264,7 +275,7 @@ def test_lower_bounds_are_averaged_by_defense_and_norm(store):
     assert {(row["defense"], row["norm"], row["attack"]): row["lower_bound_mean"] for row in in_view} == means
 
 
-def test_going_back_to_earlier_weights_counts_their_results_again(store):
+def test_going_back_to_earlier_weights_counts_their_results_again(store: Store) -> None:
     assert {row.fingerprint for row in store.leaderboard() if row.defense == "cnn"} == {"cnn a"}
     store.append(open_match(store, defense("cnn", "b")), [record(0)])
     assert {row.fingerprint for row in store.leaderboard() if row.defense == "cnn"} == {"cnn b"}
@@ -273,12 +284,12 @@ def test_going_back_to_earlier_weights_counts_their_results_again(store):
 
 
 @pytest.mark.parametrize("wrong", [{"norm": "l3"}, {"by": "sample"}])
-def test_an_unknown_choice_names_the_known_ones(store, wrong):
+def test_an_unknown_choice_names_the_known_ones(store: Store, wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"choose one of (l0|match)"):
         store.leaderboard(**wrong)
 
 
-def test_samples_whose_gradients_were_masked_are_counted_once(store):
+def test_samples_whose_gradients_were_masked_are_counted_once(store: Store) -> None:
     for name in ("ddn", "fgm"):
         rows = [record(0, "not_found", masked=3), record(1, masked=0 if name == "fgm" else 1), record(2)]
         store.append(open_match(store, defense("flat"), attack(name)), rows)

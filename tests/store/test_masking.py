@@ -1,24 +1,29 @@
 """Signs of masked gradients are read from what is stored, with the attacks and the samples that show them."""
 
 import math
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from stores import attack, defense, open_match, record
 
-from arena.store.store import open_store
+from arena.interface.contracts import AccessLevel
+from arena.store.store import Store, open_store
 
 NEVER = math.inf
 
 
 @pytest.fixture
-def store():
+def store() -> Iterator[Store]:
     with closing(open_store("sqlite://")) as store:
         yield store
 
 
-def play(store, name, access, distances, gradients=10, **fields):
+def play(
+    store: Store, name: str, access: AccessLevel, distances: list[float], gradients: int = 10, **fields: Any
+) -> None:
     """The attack `name` against cnn; distances: of the first samples, 0 for a misclassified one."""
     of = {0: "misclassified", NEVER: "not_found"}
     rows = [
@@ -28,12 +33,12 @@ def play(store, name, access, distances, gradients=10, **fields):
     store.append(open_match(store, defense(), replace(attack(name), access=access)), rows)
 
 
-def doubts(store):
+def doubts(store: Store) -> list[Any]:
     (row,) = store.leaderboard(by="defense")
     return [(of.sign, of.count, of.samples, of.closer, of.than) for of in row.warnings]
 
 
-def test_a_defense_that_gradients_serve_best_is_not_doubted(store):
+def test_a_defense_that_gradients_serve_best_is_not_doubted(store: Store) -> None:
     play(store, "boundary", "decision", [2.0] * 10, 0)
     play(store, "ddn-ge", "score", [2.0] * 10, 0)
     play(store, "fgm", "gradient", [1.5] * 10, 1)
@@ -42,7 +47,7 @@ def test_a_defense_that_gradients_serve_best_is_not_doubted(store):
     assert "masked" not in str(store.leaderboard(by="defense")[0].warnings)
 
 
-def test_attacks_without_gradients_that_are_closer(store):
+def test_attacks_without_gradients_that_are_closer(store: Store) -> None:
     play(store, "boundary", "decision", [0, *[0.5] * 8, 2.0], 0)
     play(store, "square-l2", "score", [0, 0.4, *[3.0] * 8], 0)
     play(store, "ddn", "gradient", [0] + [1.0] * 9)
@@ -56,13 +61,13 @@ def test_attacks_without_gradients_that_are_closer(store):
     assert all(not row.warnings for row in store.leaderboard() if row.attack != "all")
 
 
-def test_one_step_that_is_closer_than_many(store):
+def test_one_step_that_is_closer_than_many(store: Store) -> None:
     play(store, "my-fast-attack", "gradient", [0.5] * 8, 1)  # no name says how many steps: the gradients do
     play(store, "bim-l2", "gradient", [1.0] * 8, 2)
     assert doubts(store) == [("one step", 8, 8, "my-fast-attack", "bim-l2")]
 
 
-def test_estimated_gradients_that_are_closer_than_the_defenses_own(store):
+def test_estimated_gradients_that_are_closer_than_the_defenses_own(store: Store) -> None:
     play(store, "bim-l2-ge", "score", [0.5] * 8, 0)
     play(store, "bim-l2", "gradient", [1.0] * 8)
     play(store, "ddn", "gradient", [0.1] * 8)
@@ -76,13 +81,13 @@ def test_estimated_gradients_that_are_closer_than_the_defenses_own(store):
     assert [(of.sign, of.closer, of.than) for of in row.warnings][-1] == ("estimated gradients", "fgm-ge", "fgm-exact")
 
 
-def test_gradient_attacks_that_find_nothing(store):
+def test_gradient_attacks_that_find_nothing(store: Store) -> None:
     play(store, "ddn", "gradient", [NEVER] * 6 + [1.0] * 4)
     play(store, "fgm", "gradient", [NEVER] * 10, 1)  # along a line nothing may lie
     assert doubts(store) == [("nothing found", 6, 10, None, None)]
 
 
-def test_zero_gradients_are_told_of_any_sample(store):
+def test_zero_gradients_are_told_of_any_sample(store: Store) -> None:
     play(store, "ddn", "gradient", [1.0] * 9)
     store.append(open_match(store, defense(), replace(attack("fgm"), access="gradient")), [record(9, masked=1)])
     assert doubts(store) == [("zero gradients", 1, 10, None, None)]
@@ -91,7 +96,7 @@ def test_zero_gradients_are_told_of_any_sample(store):
 @pytest.mark.parametrize(
     ("closer", "samples", "told"), [(4, 4, False), (5, 20, False), (6, 20, True), (16, 100, False)]
 )
-def test_few_samples_are_no_sign(store, closer, samples, told):
+def test_few_samples_are_no_sign(store: Store, closer: int, samples: int, told: bool) -> None:
     """It must be on more than a tenth of the samples: Clopper and Pearson's lower ends of 5 and 6 of 20 are 8.7 and
     11.9 %, of 16 of 100 9.4 %."""
     play(store, "boundary", "decision", [0.5] * closer + [2.0] * (samples - closer), 0)
@@ -99,7 +104,7 @@ def test_few_samples_are_no_sign(store, closer, samples, told):
     assert bool(doubts(store)) == told
 
 
-def test_what_is_closer_by_less_than_a_percent_is_as_close(store):
+def test_what_is_closer_by_less_than_a_percent_is_as_close(store: Store) -> None:
     play(store, "boundary", "decision", [0.995] * 10, 0)
     play(store, "ddn", "gradient", [1.0] * 10)
     assert doubts(store) == []

@@ -3,29 +3,33 @@
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from typed import Batch, present
 
 from arena.errors import AccessDenied, PluginError
+from arena.interface.contracts import AccessLevel
 from arena.target.query_log import QueryLog
 from arena.target.target import Target
 from arena.testing import LinearDefense
 
 
 @pytest.fixture
-def defense():
+def defense() -> LinearDefense:
     return LinearDefense(classes=5, seed=1)
 
 
 @pytest.fixture
-def batch(defense):
+def batch(defense: LinearDefense) -> Batch:
     return defense.sample_images(4, seed=2)
 
 
-def target_of(defense, batch, access="gradient"):
+def target_of(defense: LinearDefense, batch: Batch, access: AccessLevel = "gradient") -> tuple[Target, QueryLog]:
     query_log = QueryLog(*batch, norm="l2")
     return Target(defense, query_log, access), query_log
 
 
-def test_a_module_answers_and_backpropagates_as_the_defense_does_and_is_billed(defense, batch):
+def test_a_module_answers_and_backpropagates_as_the_defense_does_and_is_billed(
+    defense: LinearDefense, batch: Batch
+) -> None:
     target, query_log = target_of(defense, batch)
     model = target.module()
     images = batch[0].clone().requires_grad_()
@@ -38,14 +42,14 @@ def test_a_module_answers_and_backpropagates_as_the_defense_does_and_is_billed(d
     assert query_log.queries.tolist() == query_log.gradient_queries.tolist() == [1] * 4
 
 
-def test_a_module_looks_like_a_frozen_network(defense, batch):
+def test_a_module_looks_like_a_frozen_network(defense: LinearDefense, batch: Batch) -> None:
     model = target_of(defense, batch)[0].module()
     (parameter,) = model.parameters()
     assert not parameter.requires_grad and parameter.device == batch[0].device
     assert not model.training and model.train().training and not model.eval().training
 
 
-def test_rows_align_with_the_batch_or_belong_to_one_sample(defense, batch):
+def test_rows_align_with_the_batch_or_belong_to_one_sample(defense: LinearDefense, batch: Batch) -> None:
     target, query_log = target_of(defense, batch)
     with pytest.raises(PluginError, match=r"3 rows for 4 samples.*target\.module\(sample\)"):
         target.module()(batch[0][:3])
@@ -59,7 +63,7 @@ def test_rows_align_with_the_batch_or_belong_to_one_sample(defense, batch):
     assert query_log.queries.tolist() == [6]
 
 
-def test_rounding_is_clipped_and_more_is_named(defense, batch):
+def test_rounding_is_clipped_and_more_is_named(defense: LinearDefense, batch: Batch) -> None:
     target, query_log = target_of(defense, batch)
     model = target.module()
     assert torch.equal(model(batch[0] - 5e-7), model((batch[0] - 5e-7).clamp(0, 1)))
@@ -71,7 +75,7 @@ def test_rounding_is_clipped_and_more_is_named(defense, batch):
     assert torch.equal(model(batch[0].double()), model(batch[0]))  # other floating types are rounded
 
 
-def test_decisions_are_one_hot_over_all_classes_of_the_defense(defense, batch):
+def test_decisions_are_one_hot_over_all_classes_of_the_defense(defense: LinearDefense, batch: Batch) -> None:
     target, query_log = target_of(defense, batch, "decision")
     first = batch[1] == 0
     batch = (batch[0][first], batch[1][first]) if first.any() else batch
@@ -83,16 +87,16 @@ def test_decisions_are_one_hot_over_all_classes_of_the_defense(defense, batch):
         assert logits.sum(1).eq(1).all()
 
 
-def test_score_access_gives_no_gradient_through_a_module(defense, batch):
+def test_score_access_gives_no_gradient_through_a_module(defense: LinearDefense, batch: Batch) -> None:
     model = target_of(defense, batch, "score")[0].module()
     assert model(batch[0]).shape == (4, 5)
     with pytest.raises(AccessDenied, match="gradient"):
         model(batch[0].clone().requires_grad_())
 
 
-def test_estimated_gradients_reach_a_module_too(defense, batch):
+def test_estimated_gradients_reach_a_module_too(defense: LinearDefense, batch: Batch) -> None:
     target, query_log = target_of(defense, batch, "score")
     images = batch[0].clone().requires_grad_()
     target.with_finite_differences(0.01).module()(images)[:, 0].sum().backward()
-    torch.testing.assert_close(images.grad[0].flatten(), defense.matrix[0], atol=1e-3, rtol=1e-2)
+    torch.testing.assert_close(present(images.grad)[0].flatten(), defense.matrix[0], atol=1e-3, rtol=1e-2)
     assert query_log.queries.min() > 1000

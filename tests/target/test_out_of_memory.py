@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from torch import Tensor
 
 import arena
 from arena.target.logits import evaluate
@@ -18,13 +19,13 @@ class Cramped(LinearDefense):
     name = "cramped"
     room = 3
 
-    def scores(self, x):
+    def scores(self, x: Tensor) -> Tensor:
         if len(x) > self.room:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return super().scores(x)
 
 
-def test_a_match_goes_on_in_halves_and_its_records_are_the_same():
+def test_a_match_goes_on_in_halves_and_its_records_are_the_same() -> None:
     cramped, roomy = Cramped(), LinearDefense()
     x, y = roomy.sample_images(10)
     for name in ("fgm", "pointwise-l0"):
@@ -33,16 +34,16 @@ def test_a_match_goes_on_in_halves_and_its_records_are_the_same():
         assert distances[0] == distances[1]
 
 
-def test_one_row_that_does_not_fit_is_an_error(monkeypatch):
+def test_one_row_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cramped, "room", 0)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         evaluate(Cramped(), torch.zeros(5, 1, 28, 28))
 
 
-def test_other_errors_are_not_asked_again():
+def test_other_errors_are_not_asked_again() -> None:
     asked = []
 
-    def ask(x):
+    def ask(x: Tensor) -> Tensor:
         asked.append(len(x))
         raise RuntimeError("the sizes do not match")
 
@@ -52,7 +53,7 @@ def test_other_errors_are_not_asked_again():
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="the limit on memory is not enforced there")
-def test_what_torch_really_raises_under_a_limit_is_recognised():
+def test_what_torch_really_raises_under_a_limit_is_recognised() -> None:
     program = """
 import resource, torch
 from arena.target.out_of_memory import split_on_out_of_memory

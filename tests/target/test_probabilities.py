@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch import Tensor
+from typed import present
 
 import arena
 from arena.target.logits import are_probabilities, evaluate, margin, unsaturated
@@ -14,30 +16,30 @@ class Saturated(arena.Defense):
 
     name, gradient = "saturated", "autograd"
 
-    def __init__(self, softmax=True):
+    def __init__(self, softmax: bool = True) -> None:
         super().__init__()
         self.softmax = softmax
         self.network = torch.nn.Linear(12, 3, bias=False).requires_grad_(False).eval()
         self.network.weight.copy_(torch.randn(3, 12, generator=torch.Generator().manual_seed(0)))
 
-    def scores(self, x):
+    def scores(self, x: Tensor) -> Tensor:
         logits = 20 * self.network(x.flatten(1))
         return logits.softmax(1) if self.softmax else logits
 
 
-def distances(softmax, attack, x):
+def distances(softmax: bool, attack: str, x: Tensor) -> list[float]:
     defense = Saturated(softmax)
     y = defense.scores(x).argmax(1)
-    return [float(row.distance) for row in arena.play(defense, arena.load_attack(attack), x, y)]
+    return [present(row.distance) for row in arena.play(defense, arena.load_attack(attack), x, y)]
 
 
 @pytest.mark.parametrize("attack", ["deepfool-l2", "ddn", "fmn-l2", "apgd-ce-linf", "carlini-wagner", "ead"])
-def test_probabilities_cost_an_attack_nothing(attack):
+def test_probabilities_cost_an_attack_nothing(attack: str) -> None:
     x = torch.rand(6, 1, 3, 4, generator=torch.Generator().manual_seed(1))
     assert distances(True, attack, x) == pytest.approx(distances(False, attack, x), rel=0.1)
 
 
-def test_logits_stay_as_they_are_and_probabilities_keep_their_order():
+def test_logits_stay_as_they_are_and_probabilities_keep_their_order() -> None:
     logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(2))
     assert unsaturated(logits) is logits and not are_probabilities(logits)
     probabilities = (50 * logits).softmax(1)
@@ -46,7 +48,7 @@ def test_logits_stay_as_they_are_and_probabilities_keep_their_order():
     assert bool(unsaturated(probabilities).isfinite().all())
 
 
-def test_what_is_remembered_is_what_the_referee_will_hear_and_a_spent_row_is_answered_alike():
+def test_what_is_remembered_is_what_the_referee_will_hear_and_a_spent_row_is_answered_alike() -> None:
     defense = Saturated()
     x = torch.rand(8, 1, 3, 4, generator=torch.Generator().manual_seed(1))
     y = defense.scores(x).argmax(1)

@@ -1,17 +1,22 @@
 """What an attack may see, what it pays, and what is remembered of it."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import foolbox
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.nn.functional import cross_entropy
+from typed import Batch
 
 from arena.errors import AccessDenied, BudgetExhausted, PluginError
 from arena.geometry.distances import distance
-from arena.interface.contracts import ACCESS_LEVELS
+from arena.geometry.norms import Norm
+from arena.interface.contracts import ACCESS_LEVELS, AccessLevel
 from arena.target.logits import evaluate
 from arena.target.query_log import QueryLog, binarize
 from arena.target.target import Target
@@ -19,25 +24,27 @@ from arena.testing import LinearDefense
 
 
 @pytest.fixture
-def defense():
+def defense() -> LinearDefense:
     return LinearDefense(classes=5, seed=1)
 
 
 @pytest.fixture
-def batch(defense):
+def batch(defense: LinearDefense) -> Batch:
     return defense.sample_images(4, seed=2)
 
 
-def target_of(defense, batch, access="gradient", **query_log):
+def target_of(
+    defense: LinearDefense, batch: Batch, access: AccessLevel = "gradient", **query_log: Any
+) -> tuple[Target, QueryLog]:
     books = QueryLog(*batch, norm=query_log.pop("norm", "l2"), **query_log)
     return Target(defense, books, access), books
 
 
-def loss(scores, y):
+def loss(scores: Tensor, y: Tensor) -> Tensor:
     return cross_entropy(scores, y, reduction="none")
 
 
-QUERIES = {
+QUERIES: dict[AccessLevel, Callable[[Target, Tensor], object]] = {
     "decision": lambda target, x: target.labels(x),
     "score": lambda target, x: target.scores(x),
     "gradient": lambda target, x: target.gradient(x, loss),
@@ -48,8 +55,10 @@ QUERIES = {
 
 @pytest.mark.parametrize("access", ACCESS_LEVELS)
 @pytest.mark.parametrize("level", ACCESS_LEVELS)
-def test_each_level_grants_itself_and_those_before_it(defense, batch, access, level):
-    defense.reconstructions = lambda x: x[:, None]
+def test_each_level_grants_itself_and_those_before_it(
+    defense: LinearDefense, batch: Batch, access: AccessLevel, level: AccessLevel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(defense, "reconstructions", lambda x: x[:, None], raising=False)
     target, _ = target_of(defense, batch, access)
     if ACCESS_LEVELS.index(access) < ACCESS_LEVELS.index(level):
         with pytest.raises(AccessDenied, match=access):
@@ -58,7 +67,7 @@ def test_each_level_grants_itself_and_those_before_it(defense, batch, access, le
         QUERIES[level](target, batch[0])
 
 
-def test_score_access_gives_no_gradient_through_the_back_door(defense, batch):
+def test_score_access_gives_no_gradient_through_the_back_door(defense: LinearDefense, batch: Batch) -> None:
     target, _ = target_of(defense, batch, "score")
     with pytest.raises(AccessDenied, match="gradient"):
         target.scores(batch[0].clone().requires_grad_())
@@ -66,14 +75,14 @@ def test_score_access_gives_no_gradient_through_the_back_door(defense, batch):
         target.gradient(batch[0], loss)
 
 
-def test_decision_access_gives_foolbox_one_hot_labels(defense, batch):
+def test_decision_access_gives_foolbox_one_hot_labels(defense: LinearDefense, batch: Batch) -> None:
     target, _ = target_of(defense, batch, "decision")
     logits = target.foolbox()(batch[0])
     assert logits.sum(1).eq(1).all() and set(logits.unique().tolist()) == {0.0, 1.0}
     assert torch.equal(logits.argmax(1), batch[1])
 
 
-def test_queries_are_billed_to_the_sample_of_each_row(defense, batch):
+def test_queries_are_billed_to_the_sample_of_each_row(defense: LinearDefense, batch: Batch) -> None:
     target, books = target_of(defense, batch)
     x = batch[0]
     target.labels(x)
@@ -83,7 +92,7 @@ def test_queries_are_billed_to_the_sample_of_each_row(defense, batch):
     assert books.gradient_queries.tolist() == [1, 0, 0, 0]
 
 
-def test_the_budget_is_a_hard_limit_on_all_queries_together(defense, batch):
+def test_the_budget_is_a_hard_limit_on_all_queries_together(defense: LinearDefense, batch: Batch) -> None:
     target, books = target_of(defense, batch, budget=5)
     target.gradient(batch[0], loss)  # one forward, one gradient
     target.labels(batch[0])
@@ -96,7 +105,7 @@ def test_the_budget_is_a_hard_limit_on_all_queries_together(defense, batch):
         target.labels(batch[0][one], index=one)
 
 
-def test_a_spent_sample_hears_of_its_clean_image_while_the_others_go_on(defense, batch):
+def test_a_spent_sample_hears_of_its_clean_image_while_the_others_go_on(defense: LinearDefense, batch: Batch) -> None:
     x, y = batch
     target, books = target_of(defense, batch, budget=3)
     one = torch.tensor([1])
@@ -113,8 +122,8 @@ def test_a_spent_sample_hears_of_its_clean_image_while_the_others_go_on(defense,
 
 
 @pytest.mark.parametrize("source", ["autograd", "estimated"])
-def test_a_spent_sample_has_no_gradient_and_spoils_no_other(defense, batch, source):
-    def gradient(ledger_budget, spend):
+def test_a_spent_sample_has_no_gradient_and_spoils_no_other(defense: LinearDefense, batch: Batch, source: str) -> None:
+    def gradient(ledger_budget: int | None, spend: int) -> Tensor:
         target, _ = target_of(defense, batch, budget=ledger_budget)
         for _ in range(spend):
             target.labels(batch[0][:1], index=torch.tensor([0]))
@@ -127,7 +136,7 @@ def test_a_spent_sample_has_no_gradient_and_spoils_no_other(defense, batch, sour
         gradient(1, 1)
 
 
-def test_rows_that_are_not_the_batch_need_an_index(defense, batch):
+def test_rows_that_are_not_the_batch_need_an_index(defense: LinearDefense, batch: Batch) -> None:
     target, _ = target_of(defense, batch)
     with pytest.raises(PluginError, match="index="):
         target.labels(batch[0][:2])
@@ -147,16 +156,23 @@ def test_rows_that_are_not_the_batch_need_an_index(defense, batch):
         lambda x: x.numpy(),
     ],
 )
-def test_queries_must_be_images(defense, batch, bad):
+def test_queries_must_be_images(defense: LinearDefense, batch: Batch, bad: Callable[[Tensor], Any]) -> None:
     target, books = target_of(defense, batch)
     with pytest.raises(PluginError, match="images must"):
         target.labels(bad(batch[0]))
     assert not books.queries.any()
 
 
-def test_a_query_of_any_size_reaches_the_defense_in_bounded_batches(defense):
+def test_a_query_of_any_size_reaches_the_defense_in_bounded_batches(
+    defense: LinearDefense, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes = []
-    defense.scores = lambda x: (sizes.append(len(x)), x.flatten(1)[:, :3])[1]
+
+    def scores(x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return x.flatten(1)[:, :3]
+
+    monkeypatch.setattr(defense, "scores", scores)
     evaluate(defense, torch.rand(2 * defense.batch_size + 1, 1, 28, 28))
     assert sizes == [defense.batch_size, defense.batch_size, 1]
     assert evaluate(defense, torch.rand(0, 1, 28, 28)).shape == (0, 3)
@@ -174,47 +190,57 @@ def test_a_query_of_any_size_reaches_the_defense_in_bounded_batches(defense):
         (lambda x: torch.zeros(3), r"shape \(3,\)"),
     ],
 )
-def test_what_is_no_logits_is_the_defenses_fault(defense, batch, scores, message):
+def test_what_is_no_logits_is_the_defenses_fault(
+    defense: LinearDefense,
+    batch: Batch,
+    scores: Callable[[Tensor], object],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     target, _ = target_of(defense, batch)
-    defense.scores = scores
+    monkeypatch.setattr(defense, "scores", scores)
     with pytest.raises(PluginError, match=f"linear.*{message}"):
         target.labels(batch[0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-def test_logits_of_any_precision_are_float32_at_the_border(defense, batch, dtype):
+def test_logits_of_any_precision_are_float32_at_the_border(
+    defense: LinearDefense, batch: Batch, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = defense.scores
-    defense.scores = lambda x: plain(x).to(dtype)
+    monkeypatch.setattr(defense, "scores", lambda x: plain(x).to(dtype))
     target, _ = target_of(defense, batch)
     assert target.scores(batch[0]).dtype == torch.float32
     assert target.gradient(batch[0], loss).dtype == torch.float32
 
 
-def test_gradients_that_are_no_numbers_are_zero_and_counted(defense, batch):
+def test_gradients_that_are_no_numbers_are_zero_and_counted(
+    defense: LinearDefense, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x, y = batch
     x = x.clamp_min(0.01)
     x[1, 0, 3, 3] = 0  # where the square root has no slope
     plain = defense.scores
-    defense.scores = lambda x: plain(x.sqrt() ** 2)
+    monkeypatch.setattr(defense, "scores", lambda x: plain(x.sqrt() ** 2))
     target, books = target_of(defense, (x, y), budget=4)
     gradient = target.gradient(x, loss)
     assert not gradient[1].any() and gradient.isfinite().all() and gradient[[0, 2, 3]].flatten(1).any(1).all()
     assert books.masked.tolist() == [0, 1, 0, 0]
     target.gradient(x, lambda scores, y: 0 * loss(scores, y))  # the attack's fault, not the defense's
     assert books.masked.tolist() == [0, 1, 0, 0]
-    defense.scores = lambda x: plain(x.round())
+    monkeypatch.setattr(defense, "scores", lambda x: plain(x.round()))
     flat, books = target_of(defense, (x, y))
     assert not flat.gradient(x, loss).any() and books.masked.tolist() == [1] * 4
 
 
-def test_a_spent_budget_is_no_masked_gradient(defense, batch):
+def test_a_spent_budget_is_no_masked_gradient(defense: LinearDefense, batch: Batch) -> None:
     target, books = target_of(defense, batch, budget=3)
     target.labels(batch[0][:1], torch.tensor([0]))
     target.labels(batch[0][:1], torch.tensor([0]))
     assert not target.gradient(batch[0], loss)[0].any() and not books.masked.any()
 
 
-def test_of_a_single_sample_every_row_is_about_it(defense, batch):
+def test_of_a_single_sample_every_row_is_about_it(defense: LinearDefense, batch: Batch) -> None:
     x, y = (part[:1] for part in batch)
     target, books = target_of(defense, (x, y))
     target.labels(x.expand(5, -1, -1, -1))
@@ -222,7 +248,7 @@ def test_of_a_single_sample_every_row_is_about_it(defense, batch):
     assert books.queries.tolist() == [7] and books.gradient_queries.tolist() == [2]
 
 
-def test_asking_about_nobody_costs_nothing_even_when_a_sample_is_spent(defense, batch):
+def test_asking_about_nobody_costs_nothing_even_when_a_sample_is_spent(defense: LinearDefense, batch: Batch) -> None:
     target, books = target_of(defense, batch, budget=1)
     target.labels(batch[0])
     assert target.labels(batch[0][:0], torch.zeros(0, dtype=torch.int64)).shape == (0,)
@@ -230,7 +256,7 @@ def test_asking_about_nobody_costs_nothing_even_when_a_sample_is_spent(defense, 
 
 
 @given(seed=st.integers(0, 10**6), shares=st.lists(st.sampled_from([0.001, 0.009, 0.011, 0.1]), min_size=1))
-def test_the_closest_solid_adversarial_is_kept_beside_the_closest(seed, shares):
+def test_the_closest_solid_adversarial_is_kept_beside_the_closest(seed: int, shares: list[float]) -> None:
     generator = torch.Generator().manual_seed(seed)
     x, y = torch.rand(1, 1, 4, 4, generator=generator), torch.zeros(1, dtype=torch.int64)
     books, distances = QueryLog(x, y, "l2"), {True: [math.inf], False: [math.inf]}
@@ -243,7 +269,7 @@ def test_the_closest_solid_adversarial_is_kept_beside_the_closest(seed, shares):
 
 
 @given(seed=st.integers(0, 10**6), norm=st.sampled_from(["l0", "l2", "linf"]), rows=st.integers(1, 40))
-def test_the_memory_is_the_closest_misclassified_row_of_each_sample(seed, norm, rows):
+def test_the_memory_is_the_closest_misclassified_row_of_each_sample(seed: int, norm: Norm, rows: int) -> None:
     defense = LinearDefense(classes=3, seed=1)
     generator = torch.Generator().manual_seed(seed)
     x, y = defense.sample_images(3, seed=2)
@@ -261,9 +287,10 @@ def test_the_memory_is_the_closest_misclassified_row_of_each_sample(seed, norm, 
         assert books.seen.query[sample] <= books.queries[sample]
 
 
-def notable(distances):
+def notable(distances: list[list[float]]) -> list[list[float]]:
     """Of [query, distance] in order: the first, those at least 1 % closer than the last one here, and the closest."""
-    kept, closest = [], [0, math.inf]
+    kept: list[list[float]] = []
+    closest = [0, math.inf]
     for entry in distances:
         if entry[1] < closest[1]:
             closest = entry
@@ -273,11 +300,12 @@ def notable(distances):
 
 
 @given(seed=st.integers(0, 10**6), norm=st.sampled_from(["l0", "l2", "linf"]))
-def test_the_progress_is_each_notably_closer_row_and_the_closest(seed, norm):
+def test_the_progress_is_each_notably_closer_row_and_the_closest(seed: int, norm: Norm) -> None:
     generator = torch.Generator().manual_seed(seed)
     x, y = torch.rand(3, 1, 4, 4, generator=generator), torch.zeros(3, dtype=torch.int64)
     books = QueryLog(x, y, norm, binary_threshold=0.5)
-    seen, binarized = ([[] for _ in x] for _ in range(2))
+    seen: list[list[list[float]]] = [[] for _ in x]
+    binarized: list[list[list[float]]] = [[] for _ in x]
     for _ in range(20):
         index = torch.randint(3, (4,), generator=generator)
         noise = torch.randn(4, 1, 4, 4, generator=generator) * torch.rand(4, 1, 1, 1, generator=generator)
@@ -303,7 +331,7 @@ def test_the_progress_is_each_notably_closer_row_and_the_closest(seed, norm):
                 assert progress[sample][-1][0] == closest.query[sample]
 
 
-def test_an_attack_that_creeps_leaves_a_short_progress():
+def test_an_attack_that_creeps_leaves_a_short_progress() -> None:
     x, y = torch.zeros(1, 1, 1, 1), torch.zeros(1, dtype=torch.int64)
     books = QueryLog(x, y, "linf")
     for step in range(1000):
@@ -316,7 +344,7 @@ def test_an_attack_that_creeps_leaves_a_short_progress():
 
 
 @given(seed=st.integers(0, 10**6), threshold=st.sampled_from([0.25, 0.5, 0.9]))
-def test_binarize_keeps_every_decision_at_the_least_distance(seed, threshold):
+def test_binarize_keeps_every_decision_at_the_least_distance(seed: int, threshold: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     x, clean = torch.rand(2, 5, 1, 4, 4, generator=generator)
     snapped = binarize(x, clean, threshold)
@@ -326,7 +354,7 @@ def test_binarize_keeps_every_decision_at_the_least_distance(seed, threshold):
     assert torch.equal(binarize(clean, clean, threshold), clean)
 
 
-def test_differences_agree_with_autograd_and_cost_forward_queries_only(defense, batch):
+def test_differences_agree_with_autograd_and_cost_forward_queries_only(defense: LinearDefense, batch: Batch) -> None:
     exact, _ = target_of(defense, batch)
     target, books = target_of(defense, batch, "score")
     estimated = target.with_finite_differences(1e-2)
@@ -337,17 +365,22 @@ def test_differences_agree_with_autograd_and_cost_forward_queries_only(defense, 
     assert books.queries.tolist() == [2 + 2 * 784] * 4
 
 
-def test_differences_stay_inside_the_box(defense, batch):
+def test_differences_stay_inside_the_box(defense: LinearDefense, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     original = defense.scores
-    defense.scores = lambda x: (seen.append((float(x.min()), float(x.max()))), original(x))[1]
+
+    def scores(x: Tensor) -> Tensor:
+        seen.append((float(x.min()), float(x.max())))
+        return original(x)
+
+    monkeypatch.setattr(defense, "scores", scores)
     target, _ = target_of(defense, batch, "score")
     gradient = target.with_finite_differences(0.7).gradient(batch[0], loss)
     assert gradient.isfinite().all() and all(low >= 0 and high <= 1 for low, high in seen)
 
 
 @pytest.mark.parametrize("source", ["autograd", "estimated"])
-def test_any_foolbox_attack_runs_over_any_gradient_source(defense, batch, source):
+def test_any_foolbox_attack_runs_over_any_gradient_source(defense: LinearDefense, batch: Batch, source: str) -> None:
     target, books = target_of(defense, batch, "gradient" if source == "autograd" else "score")
     model = (target if source == "autograd" else target.with_finite_differences(1e-2)).foolbox()
     _, _, success = foolbox.attacks.L2DeepFoolAttack(steps=20)(model, *batch, epsilons=None)
@@ -357,7 +390,7 @@ def test_any_foolbox_attack_runs_over_any_gradient_source(defense, batch, source
     assert books.queries.min() > 0
 
 
-def test_a_subset_is_the_target_of_a_smaller_batch(defense, batch):
+def test_a_subset_is_the_target_of_a_smaller_batch(defense: LinearDefense, batch: Batch) -> None:
     x, y = batch
     target, books = target_of(defense, batch)
     chosen = torch.tensor([2, 0])
