@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import bindparam, delete, exists, insert, select, update
 
-from arena.geometry.norms import NORMS
 from arena.interface.results import Identity, Record, Status
 from arena.store import schema
 from arena.store.store import MatchKey, Store, Unit, _row, open_store
 
 UNIT = 20
+Commit = Callable[[Store, MatchKey, list[list[Record]]], None]
 IMAGE = np.random.default_rng(0).random((1, 28, 28), dtype=np.float32)
 
 
@@ -50,10 +50,10 @@ def main() -> None:
                 print(f"{rows} rows, {name}: {rate:.0f} units/s, {busy * 1000:.1f} ms of processor time a unit")
 
 
-def _rate(store: Store, key: MatchKey, commit: Callable, first: int, units: int) -> tuple[float, float]:
+def _rate(store: Store, key: MatchKey, commit: Commit, first: int, units: int) -> tuple[float, float]:
     chunks = [range(at, at + UNIT) for at in range(first, first + units * UNIT, UNIT)]
     records = [
-        [Record(n, 0, Status.FOUND, adversarial=IMAGE, distance=1.0, **dict.fromkeys(NORMS, 1.0)) for n in chunk]
+        [Record(n, 0, Status.FOUND, adversarial=IMAGE, distance=1.0, l0=1.0, l1=1.0, l2=1.0, linf=1.0) for n in chunk]
         for chunk in chunks
     ]
     start, busy = time.perf_counter(), time.process_time()

@@ -8,8 +8,10 @@ import sys
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from arena.tournament.config import Config
+from arena.tournament.executors import Executor
 from arena.tournament.executors.opening import open_executor
 from arena.tournament.jobs import IdentifyJob
 
@@ -17,7 +19,7 @@ ROUNDS, JOBS = 6, 60
 JOB = IdentifyJob(60, False, "attack", "gaussian-noise", "match")  # answered from a cache: all overhead
 
 
-def memory():
+def memory() -> float:
     """MiB of all processes below this one, shared pages counted once."""
     waiting, total = [str(os.getpid())], 0
     while waiting:
@@ -29,7 +31,7 @@ def memory():
     return total / 1024
 
 
-def opened(name, run):
+def opened(name: str, run: dict[str, Any]) -> Executor:
     """An executor that has answered."""
     started = time.perf_counter()
     executor = open_executor(Config.model_validate({"run": run | {"device": "cpu"}}))
@@ -39,7 +41,7 @@ def opened(name, run):
     return executor
 
 
-def measured(executor):
+def measured(executor: Executor) -> tuple[list[float], float]:
     """Seconds of each job, one after the other, and jobs a second with all workers busy."""
     single = []
     for _ in range(JOBS):
@@ -51,14 +53,14 @@ def measured(executor):
     return single, JOBS / (time.perf_counter() - before)
 
 
-def main():
+def main() -> None:
     try:
         from ray.cluster_utils import Cluster
     except ModuleNotFoundError:
         print("ray is not installed: pip install 'arena-robustness[ray]'")
         return
     nodes = int(sys.argv[1]) if len(sys.argv) > 1 else 2
-    node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+    node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
     started = time.perf_counter()
     cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
     try:

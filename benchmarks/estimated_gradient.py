@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from arena.data import load_data
-from arena.interface.registry import load_defense
 from arena.kernels.ops import bank_sweep, latent_bank, latent_descent
 from arena.models.analysis_by_synthesis import draw_latents
 from arena.models.cnn import Binarize
+from arena.plugins.defenses.abs import ABS
+from arena.plugins.defenses.binary_abs import BinaryABS
 
 SAMPLE = 0
 STEPS = (0.01, 0.6)  # of the differences, as the attacks `-ge` take them
@@ -28,13 +29,13 @@ BATCH = 128
 def main() -> None:
     torch.set_num_threads(1)
     print(f"{'defense':<11} {'step':>5} {'distinct':>9} {'sweep s':>8} {'descent s':>10} {'now s':>7} {'ratio':>6}")
-    for name in ("abs", "binary-abs"):
-        defense = load_defense(name)
+    for kind in (ABS, BinaryABS):
+        defense = kind()
         for step in STEPS:
-            print(f"{name:<11} {step:>5} {compare(defense, Plain(defense), step)}", flush=True)
+            print(f"{defense.name:<11} {step:>5} {compare(defense, Plain(defense), step)}", flush=True)
 
 
-def compare(defense, plain: Plain, step: float) -> str:
+def compare(defense: ABS, plain: Plain, step: float) -> str:
     """Distinct images, the plain way's seconds for its two parts, those of `defense.scores`, and the ratio."""
     x = load_data("mnist", "test")[0][SAMPLE]
     images = neighbors(x, step)
@@ -50,7 +51,7 @@ def compare(defense, plain: Plain, step: float) -> str:
 class Plain:
     """The scores of an ABS defense, image by image."""
 
-    def __init__(self, defense) -> None:
+    def __init__(self, defense: ABS) -> None:
         self.network, self.how, self.threshold = defense.network, defense.settings, defense.binary_threshold
         self.latents = draw_latents(self.how)
         self.bank = latent_bank(self.network.decoder, self.latents)

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -103,7 +104,7 @@ def sweep_rows(table: Table, decoder: Decoder, latents: torch.Tensor) -> None:
         for count in (1, 64, 256):
             x = torch.rand(count, 784)
             work = CLASSES * POINTS * (FORWARD_PORTS + SCORE_PORTS * count)
-            call = lambda x=x: ops.latent_sweep(decoder, latents, x)  # noqa: E731
+            call = partial(ops.latent_sweep, decoder, latents, x)
             table.row(f"sweep, batch {count}, {name}", call, flop, work if name == "avx512" else 0, goal)
     _native.set_instruction_set(_native.instruction_sets()[0])
 
@@ -117,18 +118,18 @@ def inference_rows(table: Table, decoder: Decoder, latents: torch.Tensor) -> Non
     screen = ops.screen_bank(bank)
     for count in (1, 100):
         x = torch.rand(count, 784)
-        table.row(f"bank sweep, batch {count}", lambda x=x: ops.bank_sweep(bank, latents, x), 0)
+        table.row(f"bank sweep, batch {count}", partial(ops.bank_sweep, bank, latents, x), 0)
         name = f"the same screened, {share(bank, screen, latents, x):.2%} in 32 bits"
-        table.row(name, lambda x=x: ops.bank_sweep(bank, latents, x, screen=screen), 0)
+        table.row(name, partial(ops.bank_sweep, bank, latents, x, screen=screen), 0)
     for count, goal in ((64, "1.0 R / 1.15 R"), (1, "")):
         x, z0 = torch.rand(count, 784), torch.randn(count, CLASSES, 8)
         flop, work = descent_work(count)
-        table.row(f"descent, 50 steps, batch {count}", lambda x=x, z=z0: ops.latent_descent(decoder, z, x), flop, work,
+        table.row(f"descent, 50 steps, batch {count}", partial(ops.latent_descent, decoder, z0, x), flop, work,
                   goal)  # fmt: skip
     for count, goal in ((100, "0.011 s / 0.008 s"), (1, "0.021 s / 0.012 s")):
         x = torch.rand(count, 784)
         flop, work = descent_work(count)
-        call = lambda x=x: inference(decoder, bank, screen, latents, x)  # noqa: E731
+        call = partial(inference, decoder, bank, screen, latents, x)
         table.row(f"full inference from the bank, batch {count}", call, flop, work, f"{goal} per image", images=count)
 
 
@@ -147,7 +148,7 @@ def inference(
     return ops.latent_descent(decoder, latents[index], x)[0]
 
 
-def descent_work(count: int) -> tuple[float, float]:
+def descent_work(count: int) -> tuple[int, int]:
     pairs = count * CLASSES
     return pairs * FLOP * (2 * STEPS - 1), pairs * (STEPS * FORWARD_PORTS + (STEPS - 1) * BACKWARD_PORTS)
 
@@ -156,10 +157,15 @@ def policy_rows(decoder: Decoder, latents: torch.Tensor) -> None:
     print(f"\n{'points':>7}{'images':>8}{'batches':>9}{'sweep s':>10}{'bank s':>10}   chosen")
     for points, images, batches in ((100, 1, 1), (8000, 1, 1), (8000, 1, 2), (2000, 64, 1), (2000, 64, 3)):
         z, x = latents[:points].contiguous(), torch.rand(images, 784)
-        swept = best_of(lambda z=z, x=x, n=batches: [ops.latent_sweep(decoder, z, x) for _ in range(n)], 3)
-        banked = best_of(lambda z=z, x=x, n=batches: bank_batches(decoder, z, x, n), 3)
+        swept = best_of(partial(sweep_batches, decoder, z, x, batches), 3)
+        banked = best_of(partial(bank_batches, decoder, z, x, batches), 3)
         choice = policy.choose(CLASSES, points, batches, policy.free_memory())
         print(f"{points:>7}{images:>8}{batches:>9}{swept:>10.3f}{banked:>10.3f}   {choice}", flush=True)
+
+
+def sweep_batches(decoder: Decoder, latents: torch.Tensor, x: torch.Tensor, batches: int) -> None:
+    for _ in range(batches):
+        ops.latent_sweep(decoder, latents, x)
 
 
 def bank_batches(decoder: Decoder, latents: torch.Tensor, x: torch.Tensor, batches: int) -> None:
@@ -224,7 +230,7 @@ def fma_rate() -> float:
             "-ffp-contract=fast",
         ]
         subprocess.run(["c++", "-std=c++17", *options, source, "-o", program], check=True)
-        run = [program, str(torch.get_num_threads())]
+        run = [str(program), str(torch.get_num_threads())]
         return max(float(subprocess.run(run, check=True, capture_output=True).stdout) for _ in range(5))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from kernels import (
@@ -20,6 +21,7 @@ from kernels import (
     random_decoder,
     sub_pixel_bank,
     sub_pixel_images,
+    sweep_batches,
 )
 from torch import Tensor
 
@@ -64,16 +66,20 @@ def row(name: str, flop: float, kernels: Callable[[], object], eager: float, com
 
 def sweep_rows(decoder: Decoder, latents: Tensor) -> None:
     flop = FLOP * CLASSES * POINTS
-    low = lambda z, x: tuple(scores(sub_pixel_bank(decoder, z), z, x).min(-1))  # noqa: E731
+
+    def low(z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        score, index = scores(sub_pixel_bank(decoder, z), z, x).min(-1)
+        return score, index
+
     low_compiled = torch.compile(low)
     for count in (1, 64, 256):
         x = torch.rand(count, 784, device="cuda")
-        eager, compiled = (best_of(lambda f=f, x=x: torch_sweep(f, latents, x), 3) for f in (low, low_compiled))
-        call = lambda x=x: ops.latent_sweep(decoder, latents, x)  # noqa: E731
+        eager, compiled = (best_of(partial(torch_sweep, f, latents, x), 3) for f in (low, low_compiled))
+        call = partial(ops.latent_sweep, decoder, latents, x)
         row(f"sweep, 80 000 points, batch {count}", flop, call, eager, compiled)
     draw = lambda z: sub_pixel_bank(decoder, z)  # noqa: E731
     draw_compiled = torch.compile(draw)
-    eager, compiled = (best_of(lambda f=f: torch_bank(f, latents), 3) for f in (draw, draw_compiled))
+    eager, compiled = (best_of(partial(torch_bank, f, latents), 3) for f in (draw, draw_compiled))
     row("bank of 80 000 images", flop, lambda: ops.latent_bank(decoder, latents), eager, compiled)
 
 
@@ -84,8 +90,8 @@ def descent_rows(decoder: Decoder) -> None:
         x, z0 = torch.rand(count, 784, device="cuda"), torch.randn(count, CLASSES, 8, device="cuda")
         flop = FLOP * (2 * STEPS - 1) * count * CLASSES
         sides = (objective, objective_compiled)
-        eager, compiled = (best_of(lambda f=f, x=x, z=z0: torch_descent(f, z, x), 3) for f in sides)
-        call = lambda x=x, z=z0: ops.latent_descent(decoder, z, x)  # noqa: E731
+        eager, compiled = (best_of(partial(torch_descent, f, z0, x), 3) for f in sides)
+        call = partial(ops.latent_descent, decoder, z0, x)
         row(f"descent, 50 steps, batch {count}", flop, call, eager, compiled)
 
 
@@ -104,7 +110,7 @@ def inference_row(decoder: Decoder, latents: Tensor) -> None:
 
     eager = best_of(lambda: by_torch(draw, objective), 2) / len(few)
     compiled = best_of(lambda: by_torch(torch.compile(draw), torch.compile(objective)), 2) / len(few)
-    call = lambda: inference(decoder, ops.latent_bank(decoder, latents), latents, x)  # noqa: E731
+    call = lambda: inference(decoder, ops.latent_bank(decoder, latents), None, latents, x)  # noqa: E731
     row(f"full inference, {IMAGES} images, per image", flop, call, eager, compiled, IMAGES)
 
 
@@ -112,8 +118,8 @@ def policy_rows(decoder: Decoder, latents: Tensor) -> None:
     print(f"\n{'points':>7}{'images':>8}{'batches':>9}{'sweep s':>10}{'bank s':>10}   chosen")
     for points, images, batches in ((100, 1, 1), (8000, 1, 1), (8000, 1, 2), (8000, 256, 1), (8000, 256, 3)):
         z, x = latents[:points].contiguous(), torch.rand(images, 784, device="cuda")
-        swept = best_of(lambda z=z, x=x, n=batches: [ops.latent_sweep(decoder, z, x) for _ in range(n)])
-        banked = best_of(lambda z=z, x=x, n=batches: bank_batches(decoder, z, x, n))
+        swept = best_of(partial(sweep_batches, decoder, z, x, batches))
+        banked = best_of(partial(bank_batches, decoder, z, x, batches))
         choice = policy.choose(CLASSES, points, batches, policy.free_memory("cuda"))
         print(f"{points:>7}{images:>8}{batches:>9}{swept:>10.5f}{banked:>10.5f}   {choice}", flush=True)
 

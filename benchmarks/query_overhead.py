@@ -9,10 +9,14 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from arena.data import load_data
+from arena.geometry.norms import Norm
+from arena.interface.contracts import Defense
 from arena.interface.registry import load_defense
 from arena.target.query_log import QueryLog
 from arena.target.target import Target
@@ -30,16 +34,17 @@ def main() -> None:
         y = defense.scores(x).argmax(1)
         bare = lambda: defense.scores(x)  # noqa: E731
         print(f"{'query of 100 images':<32} {'bare ms':>9} {'target ms':>10} {'overhead':>9}")
-        for title, labels, norm in [
+        cases: list[tuple[str, Tensor, Norm]] = [
             ("nothing found", y, "l2"),
             ("all adversarial, L2", (y + 1) % 10, "l2"),
             ("all adversarial, L0", (y + 1) % 10, "l0"),
-        ]:
-            plain, counted = paired(bare, lambda labels=labels, norm=norm: fresh_target(defense, x, labels, norm))
+        ]
+        for title, labels, norm in cases:
+            plain, counted = paired(bare, partial(fresh_target, defense, x, labels, norm))
             print(f"{title:<32} {plain * 1e3:>9.2f} {counted * 1e3:>10.2f} {counted / plain - 1:>8.1%}")
 
 
-def fresh_target(defense, x, labels, norm) -> Callable[[], object]:
+def fresh_target(defense: Defense, x: Tensor, labels: Tensor, norm: Norm) -> Callable[[], object]:
     """A query on a target that remembers nothing yet."""
     query_log = QueryLog(x, labels, norm)
     return lambda: Target(defense, query_log, "score").scores(x)
