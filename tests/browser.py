@@ -5,15 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:  # it may be missing
+    from selenium.webdriver.chrome.webdriver import WebDriver
 
 CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
+def chromium() -> Iterator[WebDriver]:
     """A selenium driver; skips the test, saying what is missing, where there is no browser to drive."""
     selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install -e '.[test]'")
     exceptions = pytest.importorskip("selenium.common.exceptions")
@@ -37,7 +40,7 @@ def chromium() -> Iterator[Any]:
         started.quit()
 
 
-def pretend(driver: Any, scheme: str = "light", width: int = 1200) -> None:
+def pretend(driver: WebDriver, scheme: str = "light", width: int = 1200) -> None:
     """Show pages as to someone who prefers this colour scheme and no motion, in a window of so many pixels."""
     preferences = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
     features = [{"name": name, "value": value} for name, value in preferences.items()]

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 import torch
@@ -22,6 +23,8 @@ from torch import Tensor
 
 from arena.kernels.decoder import Decoder
 from arena.kernels.layers import PIXELS
+
+Plain: TypeAlias = "ctypes.Structure | ctypes._SimpleCData[Any]"
 
 HERE = Path(__file__).parent
 KERNELS = HERE.parent / "csrc"
@@ -46,11 +49,11 @@ def build(source: str, output: Path, *options: str) -> None:
     subprocess.run(command, check=True, env=plain)
 
 
-def call(name: str, *arguments: Tensor | ctypes.Structure | float, result: type | None = None) -> int | float | None:
+def call(name: str, *arguments: Tensor | Plain | float, result: type | None = None) -> Any:
     """Tensors go as views, integers as int64, but for what is of ctypes already."""
     function = getattr(library(), name)
     function.restype = result
-    plain = []
+    plain: list[Plain] = []
     for value in arguments:
         if isinstance(value, Tensor):
             plain.append(view(value))
@@ -89,20 +92,29 @@ class CudaOnHost:
         self.how = (ctypes.c_int(order), ctypes.c_int(tile))
 
     def decode(self, decoder: Decoder, z: Tensor) -> Tensor:
-        return _Decode.apply(self, _packed(decoder), z)
+        return _Decode.apply(self, _packed(decoder), z)  # type: ignore[no-untyped-call]
 
     def latent_bank(self, decoder: Decoder, latents: Tensor) -> Tensor:
         bank = torch.empty(decoder.classes, len(latents), PIXELS)
         call("latent_bank", *self.how, _packed(decoder), latents, bank)
         return bank
 
-    def latent_sweep(self, decoder: Decoder, latents: Tensor, x: Tensor, k: int | None = None):
+    def latent_sweep(self, decoder: Decoder, latents: Tensor, x: Tensor, k: int | None = None) -> tuple[Tensor, Tensor]:
         return self._best("latent_sweep", _packed(decoder), latents, x, k)
 
-    def bank_sweep(self, bank: Tensor, latents: Tensor, x: Tensor, k: int | None = None):
+    def bank_sweep(self, bank: Tensor, latents: Tensor, x: Tensor, k: int | None = None) -> tuple[Tensor, Tensor]:
         return self._best("bank_sweep", bank, latents, x, k)
 
-    def latent_descent(self, decoder, z0, x, steps=50, lr=0.05, radius=5.0, reconstruct=False):
+    def latent_descent(
+        self,
+        decoder: Decoder,
+        z0: Tensor,
+        x: Tensor,
+        steps: int = 50,
+        lr: float = 0.05,
+        radius: float = 5.0,
+        reconstruct: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         images, classes = z0.shape[:2]
         score, z = torch.empty(images, classes), torch.empty_like(z0)
         image = torch.empty((images, classes, PIXELS) if reconstruct else (0, 0, 0))  # empty: at address 0
@@ -120,7 +132,7 @@ class CudaOnHost:
 
 class _Decode(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, host: CudaOnHost, packed: Tensor, z: Tensor) -> Tensor:
+    def forward(ctx: Any, host: CudaOnHost, packed: Tensor, z: Tensor) -> Tensor:
         ctx.host = host
         ctx.save_for_backward(packed, z)
         image = torch.empty(*z.shape[:2], PIXELS)
@@ -128,7 +140,7 @@ class _Decode(torch.autograd.Function):
         return image
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor]:
         packed, z = ctx.saved_tensors
         dz = torch.empty_like(z)
         call("decode_backward", *ctx.host.how, packed, z, gradient.contiguous(), dz)

@@ -12,29 +12,31 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
 from arena.errors import UserError
+from arena.tournament.config import Config
 from arena.tournament.executors import child
 from arena.tournament.jobs import Job, NodeJob
 
-STATE = {"jobs": 0}
+STATE: dict[str, Any] = {"jobs": 0}
 
 
 @dataclass(frozen=True)
 class Call(Job):
     function: str
-    args: tuple = ()
+    args: tuple[Any, ...] = ()
 
     @property
-    def label(self):
+    def label(self) -> str:
         return self.function
 
 
-def warm():
+def warm() -> None:
     import arena.tournament.config  # noqa: F401
 
 
-def initialize(config, places):
+def initialize(config: Config, places: dict[str, str]) -> list[str]:
     STATE["places"] = places
     STATE["db"] = config.run.db
     if os.environ.get("ARENA_TEST_BROKEN"):
@@ -42,41 +44,42 @@ def initialize(config, places):
     return child.limit_memory(config.run.memory)
 
 
-def perform(job):
+def perform(job: Job) -> Any:
     if isinstance(job, NodeJob):
         return {"torch": os.environ.get("ARENA_TEST_TORCH", "2.0")}
+    assert isinstance(job, Call)
     STATE["jobs"] += 1
     return globals()[job.function](*job.args)
 
 
-def echo(value):
+def echo(value: Any) -> Any:
     return value
 
 
-def state():
+def state() -> dict[str, Any]:
     return {**STATE, "pid": os.getpid(), "server": os.getppid(), "threads": len(os.listdir("/proc/self/task"))}
 
 
-def environment():
+def environment() -> list[str | None]:
     return [os.environ.get("ARENA_DB"), os.environ["OMP_NUM_THREADS"]]
 
 
-def found(module):
+def found(module: str) -> str | None:
     return sys.modules[module].__file__ if module in sys.modules else __import__(module).__file__
 
 
-def sleep(seconds):
+def sleep(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
 
 
-def span(seconds):
+def span(seconds: float) -> list[float]:
     started = time.monotonic()
     time.sleep(seconds)
     return [started, time.monotonic()]
 
 
-def meets(folder, number):
+def meets(folder: str, number: int) -> int:
     """How many calls are at work at once: it waits until there are so many."""
     Path(folder, str(os.getpid())).touch()
     while len(os.listdir(folder)) < number:
@@ -84,15 +87,15 @@ def meets(folder, number):
     return number
 
 
-def hold_the_lock():
+def hold_the_lock() -> None:
     re.match("(a+)+$", 64 * "a" + "b")
 
 
-def exits(code):
+def exits(code: int) -> None:
     os._exit(code)
 
 
-def kills_agent(times, file):
+def kills_agent(times: int, file: str) -> int:
     """End the process that runs this executor, so many times in all; says how often it did."""
     done = len(Path(file).read_bytes()) if Path(file).exists() else 0
     if done < times:
@@ -103,7 +106,7 @@ def kills_agent(times, file):
     return done
 
 
-def freezes_agent_once(file):
+def freezes_agent_once(file: str) -> str:
     """Stop that process; the next time it only answers."""
     if not Path(file).exists():
         agent = parent_of(os.getppid())
@@ -112,40 +115,40 @@ def freezes_agent_once(file):
     return "answered"
 
 
-def parent_of(pid):
+def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def segfaults():
+def segfaults() -> None:
     ctypes.string_at(0)
 
 
-def raises(text):
+def raises(text: str) -> NoReturn:
     raise RuntimeError(text)
 
 
-def raises_usage(text):
+def raises_usage(text: str) -> NoReturn:
     raise UserError(text)
 
 
 class OwnError(BaseException):
-    def __init__(self, one, two):  # cannot be unpickled
+    def __init__(self, one: int, two: int) -> None:  # cannot be unpickled
         super().__init__("of its own class")
 
-    def __reduce__(self):
+    def __reduce__(self) -> NoReturn:
         raise TypeError("nor pickled")
 
 
-def raises_own():
+def raises_own() -> NoReturn:
     raise OwnError(1, 2)
 
 
-def leaves_thread():
+def leaves_thread() -> str:
     threading.Thread(target=time.sleep, args=(1000,), daemon=False).start()
     return "done"
 
 
-def leaves_process(detached=False, die=False, hang=False):
+def leaves_process(detached: bool = False, die: bool = False, hang: bool = False) -> int:
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=detached)
     if die or hang:
         print(process.pid, flush=True)
@@ -156,7 +159,7 @@ def leaves_process(detached=False, die=False, hang=False):
     return process.pid
 
 
-def daemonizes():
+def daemonizes() -> int:
     """The pid of a grandchild whose parent has ended, in a session of its own."""
     code = (
         "import subprocess\n"
@@ -166,7 +169,7 @@ def daemonizes():
     return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 
-def prints(megabytes):
+def prints(megabytes: int) -> str:
     print("a first line")
     for _ in range(megabytes):
         print(2**20 * "x")
@@ -175,11 +178,11 @@ def prints(megabytes):
 
 
 class Malicious:
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return (open, ("pwned", "w"))
 
 
-def answers_with(what):
+def answers_with(what: str) -> str:
     """Write to the pipe of the answers oneself."""
     content = {
         "pickle": pickle.dumps(Malicious()),
@@ -192,7 +195,7 @@ def answers_with(what):
     for fd in range(3, 100):
         try:
             kind = os.readlink(f"/proc/self/fd/{fd}")
-            flags = int(re.search(r"flags:\s+(\d+)", Path(f"/proc/self/fdinfo/{fd}").read_text()).group(1), 8)
+            flags = int(Path(f"/proc/self/fdinfo/{fd}").read_text().partition("flags:")[2].split()[0], 8)
         except OSError:
             continue
         if kind.startswith("pipe:") and flags & 1:
@@ -202,11 +205,11 @@ def answers_with(what):
     raise AssertionError("no pipe")
 
 
-def unplain():
+def unplain() -> dict[str, object]:
     return {"tensor": object()}
 
 
-def hoards(shared):
+def hoards(shared: bool) -> None:
     keep = []
     while True:
         keep.append(mmap.mmap(-1, 2**28, flags=mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE))

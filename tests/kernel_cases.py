@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -82,8 +83,8 @@ def exact_scores(kind: str, classes: int, points: int, count: int) -> torch.Tens
 class OnCuda:
     """`ops` on the GPU, for arguments on the CPU and results back there."""
 
-    def __getattr__(self, name: str):
-        def run(*arguments, **keywords):
+    def __getattr__(self, name: str) -> Any:
+        def run(*arguments: Any, **keywords: Any) -> Any:
             moved = [a.to("cuda") if isinstance(a, torch.Tensor | Decoder) else a for a in arguments]
             results = getattr(ops, name)(*moved, **keywords)
             if isinstance(results, torch.Tensor):

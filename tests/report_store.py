@@ -1,16 +1,20 @@
 """A small tournament with everything that a report must show: hostile names, failures, what is unfinished."""
 
+from typing import Any
+
 import numpy as np
 from stores import attack, defense, open_match, record
+from typed import Batch
 
 from arena.data import data_hash
+from arena.store.store import Store
 
 HOSTILE = "</script><script>document.title='owned'</script>"
-PLAYED = {"data_hash": data_hash("mnist", "test")}
+PLAYED: dict[str, Any] = {"data_hash": data_hash("mnist", "test")}
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: <b>no room</b>'
 
 
-def perturbed(clean, size, pixels=5):
+def perturbed(clean: np.ndarray, size: float, pixels: int = 5) -> np.ndarray:
     """The image with its first dark pixels lightened by `size`."""
     image = clean.copy()
     dark = np.flatnonzero(image.ravel() == 0)[:pixels]
@@ -18,7 +22,7 @@ def perturbed(clean, size, pixels=5):
     return image
 
 
-def play(store, mnist):
+def play(store: Store, mnist: Batch) -> list[np.ndarray]:
     """L2 distances of 1, 2 and 3 against cnn, and an attack that fails against another defense.
 
     Gives the adversarials of the first attack.

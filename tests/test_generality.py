@@ -2,6 +2,8 @@
 
 import re
 import tomllib
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from paths import ROOT
@@ -19,7 +21,7 @@ TOKENS = re.compile(
 )
 
 
-def files():
+def files() -> Iterator[Path]:
     """The package's text files outside the folders that may know."""
     for file in sorted(PACKAGE.rglob("*")):
         inside = file.relative_to(PACKAGE).as_posix()
@@ -40,11 +42,11 @@ def files():
         ("linf 0.31, l2=1.25, l0 = 120", False),
     ],
 )
-def test_the_pattern_finds_what_it_is_for(text, found):
+def test_the_pattern_finds_what_it_is_for(text: str, found: bool) -> None:
     assert bool(TOKENS.search(text)) == found
 
 
-def test_nothing_else_knows_the_first_tournament():
+def test_nothing_else_knows_the_first_tournament() -> None:
     read = [file for file in files() if file != SETTINGS]
     assert len(read) > 100
     said = [
@@ -56,5 +58,5 @@ def test_nothing_else_knows_the_first_tournament():
     assert said == []
 
 
-def test_the_settings_that_ship_name_the_default_data_set():
+def test_the_settings_that_ship_name_the_default_data_set() -> None:
     assert tomllib.loads(SETTINGS.read_text(encoding="utf-8"))["tournament"]["dataset"] == DEFAULT.name

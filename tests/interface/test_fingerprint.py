@@ -4,9 +4,11 @@ import importlib
 import shutil
 import sys
 import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from typed import present
 
 import arena
 from arena.interface import source
@@ -41,17 +43,20 @@ SOURCES = {
 }
 
 
+Package = Callable[..., type[arena.Attack]]
+
+
 @pytest.fixture
-def package(tmp_path, monkeypatch):
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Package]:
     """Writes the package `fingerprinted`, a text in each file replaced, and gives its attack, freshly imported."""
     monkeypatch.syspath_prepend(tmp_path)
 
-    def forget():
+    def forget() -> None:
         for name in [name for name in sys.modules if name.partition(".")[0] == "fingerprinted"]:
             del sys.modules[name]
         importlib.invalidate_caches()
 
-    def load(**replaced):
+    def load(**replaced: tuple[str, str]) -> type[arena.Attack]:
         folder = tmp_path / "fingerprinted"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -67,7 +72,7 @@ def package(tmp_path, monkeypatch):
     forget()
 
 
-def test_an_attack_is_its_settings(package):
+def test_an_attack_is_its_settings(package: Package) -> None:
     base = package()
     assert base().fingerprint == base().fingerprint == base(steps=10).fingerprint
     assert base(steps=11).fingerprint != base().fingerprint
@@ -83,7 +88,7 @@ def test_an_attack_is_its_settings(package):
         ("late", "0.0", "1.0"),  # imported when it runs
     ],
 )
-def test_code_that_decides_changes_it(package, file, old, new):
+def test_code_that_decides_changes_it(package: Package, file: str, old: str, new: str) -> None:
     assert package(**{file: (old, new)})().fingerprint != package()().fingerprint
 
 
@@ -99,7 +104,7 @@ def test_code_that_decides_changes_it(package, file, old, new):
         ("unrelated", "1", "2"),
     ],
 )
-def test_what_only_explains_does_not(package, file, old, new):
+def test_what_only_explains_does_not(package: Package, file: str, old: str, new: str) -> None:
     assert package(**{file: (old, new)})().fingerprint == package()().fingerprint
 
 
@@ -118,10 +123,10 @@ def f(a, /, *b: int, c=1, **d) -> None:
 PINNED = "497003a18f3efc86864f0eec37435f0e24038c114a18922601371960b5abf574"  # 3.11, 3.12 and 3.13 agree
 
 
-def test_every_version_of_python_reads_the_same(tmp_path, monkeypatch):
+def test_every_version_of_python_reads_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "portable.py").write_text(PORTABLE)
     monkeypatch.syspath_prepend(tmp_path)
-    found = source_of("portable")
+    found = present(source_of("portable"))
     assert found.imports == {"os.path", "q"}
     assert found.digest.hex() == PINNED
 
@@ -136,28 +141,34 @@ def test_every_version_of_python_reads_the_same(tmp_path, monkeypatch):
         ("target.query_log", "EXTRA = 1", True),
     ],
 )
-def test_the_code_that_measures_is_part_of_it(tmp_path, monkeypatch, module, text, counts):
+def test_the_code_that_measures_is_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, text: str, counts: bool
+) -> None:
     before = [arena.load_attack("fgsm").fingerprint, arena.load_defense("cnn").fingerprint]
     changed = importlib.import_module(f"arena.{module}")
     copy = tmp_path / "copy.py"
-    copy.write_text(Path(changed.__file__).read_text() + f"\n{text}\n")
+    copy.write_text(Path(present(changed.__file__)).read_text() + f"\n{text}\n")
     monkeypatch.setattr(changed, "__file__", str(copy))
     after = [arena.load_attack("fgsm").fingerprint, arena.load_defense("cnn").fingerprint]
     assert [one != other for one, other in zip(before, after, strict=True)] == [counts] * 2
 
 
 @pytest.mark.parametrize(("module", "counts"), [("losses", True), ("starts", False)])
-def test_of_the_helpers_those_that_it_uses_are_part_of_it(tmp_path, monkeypatch, module, counts):
+def test_of_the_helpers_those_that_it_uses_are_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, counts: bool
+) -> None:
     """`arena.toolbox` hands on what its modules define; apgd-ce-linf takes a loss from it and no start."""
     before = arena.load_attack("apgd-ce-linf").fingerprint
     changed = importlib.import_module(f"arena.toolbox.{module}")
     copy = tmp_path / "copy.py"
-    copy.write_text(Path(changed.__file__).read_text() + "\nEXTRA = 1\n")
+    copy.write_text(Path(present(changed.__file__)).read_text() + "\nEXTRA = 1\n")
     monkeypatch.setattr(changed, "__file__", str(copy))
     assert (arena.load_attack("apgd-ce-linf").fingerprint != before) == counts
 
 
-def test_classes_made_by_calling_type_belong_to_the_package_that_does(tmp_path, monkeypatch):
+def test_classes_made_by_calling_type_belong_to_the_package_that_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "makes_classes.py").write_text(
         "import arena\n"
         "def make(power):\n"
@@ -172,12 +183,12 @@ def test_classes_made_by_calling_type_belong_to_the_package_that_does(tmp_path, 
 
 
 @pytest.fixture
-def install(tmp_path, monkeypatch):
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Puts a package of one module on the path: `install(name, version, requires, text)`."""
     monkeypatch.syspath_prepend(tmp_path)
     caches = (source._distributions, source._in_development)
 
-    def put(name, version, requires=(), text="", entry_points=""):
+    def put(name: str, version: str, requires: Sequence[str] = (), text: str = "", entry_points: str = "") -> None:
         for old in tmp_path.glob(f"{name}-*"):
             shutil.rmtree(old)
         info = tmp_path / f"{name}-{version}.dist-info"
@@ -205,7 +216,7 @@ class Mine(arena.Attack):
 """
 
 
-def test_versions_of_required_libraries_count(install):
+def test_versions_of_required_libraries_count(install: Callable[..., None]) -> None:
     """A package need not change its own version when a library that it wraps does."""
     requires = ["wrapped_library>=1,<2", "torch", 'nowhere; extra == "test"', 'elsewhere; sys_platform == "win32"']
     install("wrapping_attack", "1.0", requires, ATTACK, entry_points="[arena]\nmine = wrapping_attack\n")

@@ -2,10 +2,12 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from paths import ROOT
 from plugin_packages import arena
+from typed import present
 
 CHATTY = """
 import os, threading, time
@@ -35,10 +37,10 @@ MISNAMED = CHATTY.replace('"chatty"', '"all"')
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
+def installed(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("site")
 
-    def install(info, name, entry, text=None):
+    def install(info: str, name: str, entry: str, text: str | None = None) -> None:
         (folder / info).mkdir()
         (folder / info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (folder / info / "entry_points.txt").write_text(f"[arena]\n{entry}\n")
@@ -52,7 +54,7 @@ def installed(tmp_path_factory):
     return f"{folder}{os.pathsep}{ROOT}"
 
 
-def test_json_is_nothing_but_json_and_threads_are_not_waited_for(installed, tmp_path):
+def test_json_is_nothing_but_json_and_threads_are_not_waited_for(installed: str, tmp_path: Path) -> None:
     answer = arena("plugins", "--format", "json", plugins=installed, cwd=tmp_path, timeout=120)
     assert answer.returncode == 0, answer.stderr
     listed = json.loads(answer.stdout)
@@ -66,7 +68,7 @@ def test_json_is_nothing_but_json_and_threads_are_not_waited_for(installed, tmp_
     assert "name = 'all'" in reasons["misnamed"]
 
 
-def test_one_plugin_in_full(installed, tmp_path):
+def test_one_plugin_in_full(installed: str, tmp_path: Path) -> None:
     shown = arena("plugins", "show", "chatty", plugins=installed, cwd=tmp_path, timeout=120)
     assert shown.returncode == 0, shown.stderr
     for part in ("chatty", "norm l2, access decision", "Example et al. 2020", "[attack.chatty]", "words: how many."):
@@ -74,7 +76,7 @@ def test_one_plugin_in_full(installed, tmp_path):
     assert ["words", "int", "3"] in [line.split() for line in shown.stdout.splitlines()]
 
 
-def test_names_are_whole_and_first(capsys):
+def test_names_are_whole_and_first(capsys: pytest.CaptureFixture[str]) -> None:
     from arena.cli.plugins import _list
 
     _list("table")
@@ -84,17 +86,17 @@ def test_names_are_whole_and_first(capsys):
     assert max(map(len, lines)) <= 80
 
 
-def test_settings_are_shown_with_range_and_description(capsys):
+def test_settings_are_shown_with_range_and_description(capsys: pytest.CaptureFixture[str]) -> None:
     from arena.cli.plugins import show
 
-    show.callback("abs")
+    present(show.callback)("abs")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["steps", "int", ">=", "1", "50", "of", "Adam"] in [line[:7] for line in lines]
 
 
 @pytest.mark.parametrize("name", ["apgd-dlr-l2", "apgd-dlr-l2-exact"])
-def test_what_is_shown_cites_the_source(name, capsys):
+def test_what_is_shown_cites_the_source(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     from arena.cli.plugins import show
 
-    show.callback(name)
+    present(show.callback)(name)
     assert "(Croce & Hein 2020)" in capsys.readouterr().out

@@ -7,21 +7,26 @@ import sys
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
 import torch
 from paths import ROOT
+from torch import Tensor
+from typed import Batch
 
 import arena
 from arena.errors import UserError
+from arena.interface.prototypes import HasPrototypes
 from arena.interface.state import Digester
 from arena.testing import LinearDefense
 
 
-def test_a_defense_is_its_tensors():
+def test_a_defense_is_its_tensors() -> None:
     base = LinearDefense(classes=3, seed=1)
     assert base.fingerprint == LinearDefense(classes=3, seed=1).fingerprint
     assert base.fingerprint != LinearDefense(classes=3, seed=2).fingerprint
@@ -30,9 +35,9 @@ def test_a_defense_is_its_tensors():
     assert changed.fingerprint != base.fingerprint
 
 
-def test_weights_count_by_their_bytes_wherever_they_are(tmp_path):
+def test_weights_count_by_their_bytes_wherever_they_are(tmp_path: Path) -> None:
     class Reads(LinearDefense):
-        def __init__(self, *arguments, **settings):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
             super().__init__(*arguments, **settings)
             self.path = str(self.weights)  # opened when asked, as some libraries do
 
@@ -44,7 +49,7 @@ def test_weights_count_by_their_bytes_wherever_they_are(tmp_path):
     assert first.identity.settings["weights"] == str(places[0])  # where `arena verify` finds them
 
 
-def test_a_folder_of_weights_counts_by_its_files(tmp_path):
+def test_a_folder_of_weights_counts_by_its_files(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in "abc"]
     for folder, content in zip(folders, (b"one", b"one", b"two"), strict=True):
         (folder / "deep").mkdir(parents=True)
@@ -53,15 +58,16 @@ def test_a_folder_of_weights_counts_by_its_files(tmp_path):
     assert first == moved != other
 
 
-def test_what_is_computed_later_does_not_change_it(mnist):
+def test_what_is_computed_later_does_not_change_it(mnist: Batch) -> None:
     fresh, used = (arena.load_defense("abs", points=50, steps=2) for _ in range(2))
+    assert isinstance(used, HasPrototypes)
     used.scores(mnist[0][:1])
     assert used.prototypes.nearest(mnist[0][:1].flatten(1)).image.shape[-1] == 784
     assert fresh.fingerprint == used.fingerprint
 
     class Lazy(LinearDefense):
         @functools.cached_property
-        def table(self):
+        def table(self) -> Tensor:
             return torch.rand(3)
 
     lazy = Lazy()
@@ -76,46 +82,46 @@ class Color(Enum):
 class Tree:
     __slots__ = ("left", "value")
 
-    def __init__(self, value, left=None):
+    def __init__(self, value: int, left: "Tree | None" = None) -> None:
         self.value, self.left = value, left
 
 
 class Forest:
     """As an estimator of scikit-learn: plain objects around arrays."""
 
-    def __init__(self, seed):
+    def __init__(self, seed: int) -> None:
         rng = numpy.random.default_rng(seed)
         self.trees = [{"threshold": rng.random(5), "nodes": numpy.zeros(2, "i4,f8")} for _ in range(3)]
         self.parent = self  # a circle
 
-    def predict(self, x):
+    def predict(self, x: Tensor) -> Tensor:
         return x
 
 
-def scaled(by):
-    def scale(x):
+def scaled(by: int) -> Callable[[Tensor], Tensor]:
+    def scale(x: Tensor) -> Tensor:
         return x * by
 
     return scale
 
 
-def module(*layers, training=False, **changed):
+def module(*layers: tuple[str, torch.nn.Module], training: bool = False, **changed: int) -> torch.nn.Module:
     net = torch.nn.Sequential(OrderedDict(layers)).train(training)
     for name, value in changed.items():
         setattr(net, name, value)
     return net
 
 
-def fill(value):
-    return torch.nn.init.constant_(torch.nn.Linear(1, 1).weight, value)
-
-
-def layers(seed):
+def layers(seed: int) -> tuple[tuple[str, torch.nn.Module], ...]:
     torch.manual_seed(seed)
     return ("one", torch.nn.Conv2d(1, 2, 3)), ("two", torch.nn.ReLU())
 
 
-DIFFERENT = {
+class Holds(LinearDefense):
+    held: Any
+
+
+DIFFERENT: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
     "retrained forest": (lambda: Forest(0), lambda: Forest(1)),
     "array": (lambda: numpy.arange(3), lambda: numpy.arange(3)[::-1]),
     "dtype": (lambda: numpy.arange(3), lambda: numpy.arange(3.0)),
@@ -150,11 +156,11 @@ DIFFERENT = {
 
 
 @pytest.mark.parametrize("what", DIFFERENT)
-def test_any_attribute_counts(what):
+def test_any_attribute_counts(what: str) -> None:
     one, other = DIFFERENT[what]
 
-    def fingerprint(value):
-        defense = LinearDefense()
+    def fingerprint(value: object) -> str:
+        defense = Holds()
         defense.held = value
         return defense.fingerprint
 
@@ -162,14 +168,14 @@ def test_any_attribute_counts(what):
     assert fingerprint(one()) != fingerprint(other())
 
 
-def everything():
+def everything() -> str:
     """State whose order or addresses differ from process to process."""
     sets = [{"b", "a", "c", ("d", 1)}, dict.fromkeys({"x", "y", "z"}), lambda x: x in {"p", "q", "r"}]
     objects = [Forest(0), module(*layers(0)), scaled(2), Color.RED, object(), torch.device("cpu"), Tree, cell()]
     return Digester().digest([*sets, *objects, functools.cache(scaled)]).hex()
 
 
-def test_equal_state_is_equal_in_every_process():
+def test_equal_state_is_equal_in_every_process() -> None:
     script = "import sys; sys.path[:0] = sys.argv[1:]; import test_state; print(test_state.everything())"
     command = [sys.executable, "-c", script, str(ROOT / "tests"), str(Path(__file__).parent)]
     env = os.environ | {"PYTHONHASHSEED": "12"}
@@ -177,10 +183,10 @@ def test_equal_state_is_equal_in_every_process():
     assert answer.stdout.split() == [everything()]
 
 
-def test_scikit_learn_estimators_count():
+def test_scikit_learn_estimators_count() -> None:
     ensemble = pytest.importorskip("sklearn.ensemble")
 
-    def forest(seed):
+    def forest(seed: int) -> bytes:
         x = numpy.random.default_rng(0).random((30, 4))
         return Digester().digest(ensemble.RandomForestClassifier(3, random_state=seed).fit(x, x[:, 0] > 0.5))
 
@@ -201,14 +207,14 @@ class Mine(arena.Attack):
 """
 
 
-def cell(result="helper(x)", strength=1.0, doc=""):
+def cell(result: str = "helper(x)", strength: float = 1.0, doc: str = "") -> str:
     """A class as a notebook has it: in no file."""
-    names = {"arena": arena, "__name__": "__main__"}
+    names: dict[str, Any] = {"arena": arena, "__name__": "__main__"}
     exec(compile(CELL.format(result=result, strength=strength, doc=doc), "<cell>", "exec"), names)
     return names["Mine"]().fingerprint
 
 
-def test_code_without_a_file_counts_with_the_globals_that_it_reads():
+def test_code_without_a_file_counts_with_the_globals_that_it_reads() -> None:
     assert cell() == cell(doc="What it is.")
     assert len({cell(), cell(result="1 - x"), cell(result="2 - x"), cell(strength=2.0)}) == 4
 
@@ -218,21 +224,20 @@ def test_code_without_a_file_counts_with_the_globals_that_it_reads():
     [lambda: (x for x in [1]), Path(__file__).open, threading.Lock, lambda: {"deep": [threading.Lock()]}],
     ids=["generator", "file", "lock", "deep"],
 )
-def test_what_cannot_be_compared_is_refused_by_name(value):
-    class Holds(LinearDefense):
-        pass
-
+def test_what_cannot_be_compared_is_refused_by_name(
+    value: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     defense = Holds()
     defense.held = value()
     with pytest.raises(UserError, match=r"^linear: held.* cannot be compared .*fingerprint_state") as refused:
         _ = defense.fingerprint
     assert "\n" not in str(refused.value)
 
-    Holds.fingerprint_state = lambda self: self.matrix
+    monkeypatch.setattr(Holds, "fingerprint_state", lambda self: self.matrix)
     assert len(defense.fingerprint) == 64
 
 
-def test_it_takes_a_moment():
+def test_it_takes_a_moment() -> None:
     arena.load_defense("cnn").fingerprint  # noqa: B018 (reads the sources, once a process)
     defense = arena.load_defense("cnn")
     started = time.process_time()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ def _columns(rows: int, columns: int) -> torch.Tensor:
 MODEL = decoder("random", 2)
 BANK = torch.rand(2, 4, 784)
 SCREEN = ops.screen_bank(BANK)
-CALLS = {
+CALLS: dict[str, Callable[..., object]] = {
     "decode": lambda **new: ops.decode(MODEL, **{"z": torch.zeros(3, 2, 8)} | new),
     "bank": lambda **new: ops.latent_bank(MODEL, **{"latents": latents(4)} | new),
     "sweep": lambda **new: ops.latent_sweep(MODEL, **{"latents": latents(4), "x": images(3)} | new),
@@ -60,25 +62,26 @@ CALLS = {
         ("descent", "radius", 0.0, ValueError),
     ],
 )
-def test_a_bad_argument_is_named(call, argument, value, error):
+def test_a_bad_argument_is_named(call: str, argument: str, value: Any, error: type[Exception]) -> None:
     CALLS[call]()
     with pytest.raises(error, match=rf"\b{argument} "):
         CALLS[call](**{argument: value})
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
-def test_torch_accepts_the_operators(device):
+def test_torch_accepts_the_operators(device: str) -> None:
     z, x, points = (tensor.to(device) for tensor in (torch.randn(3, 2, 8), images(3), latents(4)))
     packed = MODEL.to(device).packed
-    checks = [
+    checks: list[tuple[Any, tuple[Any, ...]]] = [
         (native.decode, (packed, z.clone().requires_grad_())),
         (native.decode_backward, (packed, z, torch.rand(3, 2, 784, device=device))),
         (native.latent_bank, (packed, points)),
         (native.latent_sweep, (packed, points, x, 2)),
         (native.bank_sweep, (BANK.to(device), points, x, 2)),
-        *([(native.screen_bank, (BANK,)), (native.screened_sweep, (BANK, *SCREEN, points, x, 2))] if z.is_cpu else []),
         (native.latent_descent, (packed, z, x, 2, 0.05, 5.0, True)),
     ]
+    if SCREEN is not None and z.is_cpu:
+        checks += [(native.screen_bank, (BANK,)), (native.screened_sweep, (BANK, *SCREEN, points, x, 2))]
     for op, arguments in checks:
         torch.library.opcheck(op, arguments)
 
@@ -87,7 +90,7 @@ OPERATORS = ("decode", "latent_bank", "latent_sweep", "bank_sweep", "latent_desc
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-def test_an_operator_has_one_name(name):
+def test_an_operator_has_one_name(name: str) -> None:
     homes = [ops, reference, native, torch.ops.arena, _native, *([_native.cuda] if hasattr(_native, "cuda") else [])]
     assert all(callable(getattr(home, name)) for home in homes)
 
@@ -106,7 +109,9 @@ def test_an_operator_has_one_name(name):
         ("packed", np.zeros((3, _native.packed_size()), np.float32), ValueError, "z has shape"),
     ],
 )
-def test_the_binding_takes_any_array_by_dlpack_and_refuses_what_does_not_fit(argument, value, error, says):
+def test_the_binding_takes_any_array_by_dlpack_and_refuses_what_does_not_fit(
+    argument: str, value: Any, error: type[Exception], says: str
+) -> None:
     packed, image = MODEL.packed.numpy(), np.empty((3, 2, 784), np.float32)
     arguments = {"packed": packed, "z": np.zeros((3, 2, 8), np.float32), "image": image, "threads": 1}
     _native.decode(**arguments)
@@ -115,7 +120,7 @@ def test_the_binding_takes_any_array_by_dlpack_and_refuses_what_does_not_fit(arg
         _native.decode(**arguments | {argument: value})
 
 
-def test_folding_batch_norm_changes_nothing():
+def test_folding_batch_norm_changes_nothing() -> None:
     module = nn.Sequential()
     for i, layer in enumerate(LAYERS):
         module.add_module(
@@ -130,7 +135,7 @@ def test_folding_batch_norm_changes_nothing():
     assert_close(ops.decode(Decoder.from_modules([module]), z[:, None])[:, 0], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_decoder_of_another_shape_is_refused():
+def test_a_decoder_of_another_shape_is_refused() -> None:
     state = random_states(1)[0]
     state["Decoder.conv_3.weight"] = torch.zeros(16, 1, 3, 3)
     with pytest.raises(ValueError, match=r"conv_3.*\(16, 1, 3, 3\)"):
@@ -139,7 +144,7 @@ def test_a_decoder_of_another_shape_is_refused():
         Decoder(torch.zeros(2, 5))
 
 
-def test_without_native_code_plain_torch_answers_and_says_so_once(monkeypatch):
+def test_without_native_code_plain_torch_answers_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops, "_missing", ImportError("no such file"))
     ops._say_once.cache_clear()
     with pytest.warns(RuntimeWarning, match="no such file"):
@@ -150,12 +155,12 @@ def test_without_native_code_plain_torch_answers_and_says_so_once(monkeypatch):
         ops.latent_sweep(MODEL, latents(4), images(3))
 
 
-def test_an_unknown_instruction_set_is_refused():
+def test_an_unknown_instruction_set_is_refused() -> None:
     with pytest.raises(ValueError, match="sse17"):
         _native.set_instruction_set("sse17")
 
 
-def test_a_bank_is_chosen_where_it_pays_and_fits():
+def test_a_bank_is_chosen_where_it_pays_and_fits() -> None:
     gigabyte = 2**30
     assert policy.choose(10, 8000, batches=1, free_bytes=100 * gigabyte) == "sweep"
     assert policy.choose(10, 8000, batches=2, free_bytes=gigabyte) == "bank"
@@ -178,14 +183,14 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
-def test_the_sweep_needs_little_memory():
+def test_the_sweep_needs_little_memory() -> None:
     command = [sys.executable, "-c", MEMORY, str(ROOT / "tests")]
     megabytes = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert megabytes < 64
 
 
 @pytest.mark.slow
-def test_predictions_with_the_released_weights():
+def test_predictions_with_the_released_weights() -> None:
     """8889 points of which the densest 8000 stay, then 50 steps: at least 999 of 1000 labels as in plain torch."""
     from arena.data import load_data  # its requirements are not those of the kernels: make gpu-check has few packages
 

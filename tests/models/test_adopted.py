@@ -3,11 +3,14 @@
 import sys
 import textwrap
 import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from arena.errors import PluginError, UserError
 from arena.evaluation.preflight import preflight
@@ -22,23 +25,23 @@ PIXELS = 3 * 4 * 6
 X = torch.rand(5, *SHAPE, generator=torch.Generator().manual_seed(0))
 
 
-def linear(classes=3):
+def linear(classes: int = 3) -> nn.Sequential:
     torch.manual_seed(1)
     return nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, classes))
 
 
-def labels_of(scores):
+def labels_of(scores: Tensor) -> Tensor:
     return scores.argmax(1)
 
 
 class Wrapped(nn.Module):
     """Returns what `form` makes of the logits of a linear network."""
 
-    def __init__(self, form):
+    def __init__(self, form: Callable[[Tensor], Any]) -> None:
         super().__init__()
         self.network, self.form = linear(), form
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.form(self.network(x))
 
 
@@ -55,7 +58,7 @@ class Wrapped(nn.Module):
         lambda s: s.half(),
     ],
 )
-def test_logits_are_found_in_whatever_a_module_returns(form):
+def test_logits_are_found_in_whatever_a_module_returns(form: Callable[[Tensor], Any]) -> None:
     defense = adopt("mine", Wrapped(form))
     scores = checked_scores(defense, X)
     assert scores.dtype == torch.float32 and scores.shape == (5, 3)
@@ -63,14 +66,14 @@ def test_logits_are_found_in_whatever_a_module_returns(form):
     assert defense.gradient == "autograd" and defense.access == "score"
 
 
-def test_a_module_is_asked_in_evaluation_mode_and_float32():
+def test_a_module_is_asked_in_evaluation_mode_and_float32() -> None:
     network = nn.Sequential(nn.Dropout(0.9), linear()).double()
     defense = adopt("mine", network)
     assert torch.allclose(defense.scores(X), linear()(X), atol=1e-5)
     assert preflight(defense, X, torch.zeros(5, dtype=torch.int64)) == []
 
 
-def test_mean_std_and_bounds_are_applied_before_the_model():
+def test_mean_std_and_bounds_are_applied_before_the_model() -> None:
     defense = adopt("mine", lambda x: x.mean((2, 3)), bounds=(0, 255), mean=(1, 2, 3), std=(4, 5, 6))
     expected = (X.mean((2, 3)) * 255 - torch.tensor([1.0, 2, 3])) / torch.tensor([4.0, 5, 6])
     assert torch.allclose(defense.scores(X), expected, atol=1e-4)
@@ -79,15 +82,20 @@ def test_mean_std_and_bounds_are_applied_before_the_model():
 
 
 @pytest.mark.parametrize(("settings", "shape"), [({"layout": "NHWC"}, (5, 4, 6, 3)), ({"flat": True}, (5, PIXELS))])
-def test_a_model_gets_the_order_of_dimensions_that_it_takes(settings, shape):
+def test_a_model_gets_the_order_of_dimensions_that_it_takes(settings: dict[str, Any], shape: tuple[int, ...]) -> None:
     seen = []
-    adopt("mine", lambda x: seen.append(x) or x.flatten(1)[:, :2], **settings).scores(X)
+
+    def scores(x: Tensor) -> Tensor:
+        seen.append(x)
+        return x.flatten(1)[:, :2]
+
+    adopt("mine", scores, **settings).scores(X)
     assert seen[0].shape == shape
 
 
-def test_a_model_that_normalises_in_place_leaves_the_images_alone():
+def test_a_model_that_normalises_in_place_leaves_the_images_alone() -> None:
     class InPlace(nn.Module):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return x.sub_(0.5).flatten(1)[:, :3]
 
     given = X.clone()
@@ -95,8 +103,8 @@ def test_a_model_that_normalises_in_place_leaves_the_images_alone():
     assert torch.equal(given, X)
 
 
-def test_a_function_of_numpy_arrays_says_so():
-    def scores(x: np.ndarray):
+def test_a_function_of_numpy_arrays_says_so() -> None:
+    def scores(x: np.ndarray) -> np.ndarray:
         return np.exp(x.reshape(len(x), -1)[:, :3])
 
     defense = adopt("mine", scores)
@@ -105,7 +113,7 @@ def test_a_function_of_numpy_arrays_says_so():
     assert load_attack("square-linf").applies_to(type(defense))
 
 
-def test_only_decision_attacks_apply_to_a_model_that_answers_labels():
+def test_only_decision_attacks_apply_to_a_model_that_answers_labels() -> None:
     defense = adopt("mine", lambda x: labels_of(linear()(x)), access="decision", classes=4)
     assert torch.equal(defense.scores(X).argmax(1), labels_of(linear()(X)))
     assert defense.scores(X).shape == (5, 4) and defense.scores(X).sum() == 5
@@ -114,12 +122,12 @@ def test_only_decision_attacks_apply_to_a_model_that_answers_labels():
         assert not load_attack(name).applies_to(type(defense))
 
 
-def test_labels_without_that_access_are_refused_with_the_remedy():
+def test_labels_without_that_access_are_refused_with_the_remedy() -> None:
     with pytest.raises(PluginError, match="set access = 'decision'"):
         adopt("mine", lambda x: labels_of(linear()(x))).scores(X)
 
 
-def test_what_is_no_model_is_refused():
+def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(UserError, match="int is no torch module, function or estimator"):
         adopt("mine", 3)
 
@@ -132,20 +140,20 @@ class Estimator:
 
     classes_ = np.array([0, 2])
 
-    def predict_proba(self, x):
+    def predict_proba(self, x: np.ndarray) -> np.ndarray:
         likes = x[:, :1].clip(0, 1)
         return np.concatenate([likes, 1 - likes], axis=1)
 
-    def predict(self, x):
+    def predict(self, x: np.ndarray) -> NoReturn:
         raise AssertionError("its probabilities say more")
 
 
 class Decides:
-    def predict(self, x):
+    def predict(self, x: np.ndarray) -> np.ndarray:
         return np.where(x[:, 0] > 0.5, 0, 2)
 
 
-def test_an_estimator_gives_log_probabilities_of_the_classes_that_it_knows():
+def test_an_estimator_gives_log_probabilities_of_the_classes_that_it_knows() -> None:
     defense = adopt("mine", Estimator(), classes=3)
     scores = defense.scores(X)
     assert scores.shape == (5, 3) and scores.isfinite().all()
@@ -153,13 +161,13 @@ def test_an_estimator_gives_log_probabilities_of_the_classes_that_it_knows():
     assert (defense.gradient, defense.access) == ("none", "score")
 
 
-def test_an_estimator_without_probabilities_decides():
+def test_an_estimator_without_probabilities_decides() -> None:
     defense = adopt("mine", Decides(), classes=3)
     assert defense.access == "decision"
     assert defense.scores(X).argmax(1).tolist() == [0 if value > 0.5 else 2 for value in X[:, 0, 0, 0]]
 
 
-def test_a_forest_of_scikit_learn_has_an_identity():
+def test_a_forest_of_scikit_learn_has_an_identity() -> None:
     ensemble = pytest.importorskip("sklearn.ensemble")
     rng = np.random.default_rng(0)
     x, y = rng.random((40, PIXELS)), rng.integers(0, 2, 40)
@@ -192,12 +200,12 @@ ready = build()
 
 
 @pytest.fixture
-def write(tmp_path, monkeypatch):
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
     """Writes mine_NAME.py and what it imports beside it, as a fresh process would find them; returns a reference."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     before = set(sys.modules)
 
-    def to(name, folder="a", width=3, scale=2.0):
+    def to(name: str, folder: str = "a", width: int = 3, scale: float = 2.0) -> str:
         for module in set(sys.modules) - before:
             del sys.modules[module]
         place = tmp_path / folder
@@ -214,7 +222,9 @@ def write(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "gradient"), [("build", "autograd"), ("ready", "autograd"), ("scores", "none")])
-def test_a_reference_leads_to_a_module_a_maker_or_a_classifier(write, name, gradient):
+def test_a_reference_leads_to_a_module_a_maker_or_a_classifier(
+    write: Callable[..., str], name: str, gradient: str
+) -> None:
     defense = load_model("mine", write(name))
     assert defense.gradient == gradient and defense.scores(X).shape == (5, 3)
     assert defense.identity.package == "local" and defense.identity.settings["model"].endswith(
@@ -222,7 +232,7 @@ def test_a_reference_leads_to_a_module_a_maker_or_a_classifier(write, name, grad
     )
 
 
-def test_weights_are_given_to_the_maker_or_filled_in(write, tmp_path):
+def test_weights_are_given_to_the_maker_or_filled_in(write: Callable[..., str], tmp_path: Path) -> None:
     weights = {key: torch.zeros_like(value) for key, value in linear().state_dict().items()}
     torch.save(weights, tmp_path / "zeros.pt")
     for name in ("build", "ready"):
@@ -231,7 +241,9 @@ def test_weights_are_given_to_the_maker_or_filled_in(write, tmp_path):
         load_model("mine", write("scores"), weights=str(tmp_path / "zeros.pt"))
 
 
-def test_the_place_of_a_file_does_not_decide_but_all_that_it_reads_does(write, tmp_path):
+def test_the_place_of_a_file_does_not_decide_but_all_that_it_reads_does(
+    write: Callable[..., str], tmp_path: Path
+) -> None:
     torch.save({key: value + 1 for key, value in linear().state_dict().items()}, tmp_path / "other.pt")
     plain = load_model("mine", write("build")).fingerprint
     assert load_model("mine", write("build", folder="b")).fingerprint == plain
@@ -245,7 +257,7 @@ def test_the_place_of_a_file_does_not_decide_but_all_that_it_reads_does(write, t
     assert load_model("mine", write("scores")).fingerprint != load_model("mine", write("scores", scale=3.0)).fingerprint
 
 
-def test_a_model_can_be_loaded_again_from_what_the_store_keeps(write):
+def test_a_model_can_be_loaded_again_from_what_the_store_keeps(write: Callable[..., str]) -> None:
     defense = load_model("mine", write("build"), std=2.0, classes=3)
     again = load_model("mine", **defense.identity.settings)
     assert again.fingerprint == defense.fingerprint and again.identity == defense.identity
@@ -260,12 +272,12 @@ def test_a_model_can_be_loaded_again_from_what_the_store_keeps(write):
         ("nowhere.onnx", "no such file"),
     ],
 )
-def test_a_reference_to_nothing_is_one_line(model, message):
+def test_a_reference_to_nothing_is_one_line(model: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_model("mine", model)
 
 
-def test_a_file_called_like_another_module_is_refused(tmp_path):
+def test_a_file_called_like_another_module_is_refused(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("build = None\n")
     with pytest.raises(UserError, match="another module is called 'json': rename the file"):
         load_model("mine", f"{tmp_path / 'json.py'}:build")
@@ -275,7 +287,7 @@ def test_a_file_called_like_another_module_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_an_archive_of_torch_export_is_differentiable_whatever_its_batch(tmp_path, dynamic):
+def test_an_archive_of_torch_export_is_differentiable_whatever_its_batch(tmp_path: Path, dynamic: bool) -> None:
     size = torch.export.Dim("size") if dynamic else None
     program = torch.export.export(linear().eval(), (X[:2],), dynamic_shapes=({0: size},))
     torch.export.save(program, tmp_path / "mine.pt2")
@@ -286,7 +298,7 @@ def test_an_archive_of_torch_export_is_differentiable_whatever_its_batch(tmp_pat
     assert load_model("mine", str(tmp_path / "copy.pt2")).fingerprint == defense.fingerprint
 
 
-def onnx_file(path, batch, channels_last=False):
+def onnx_file(path: Path, batch: int | str, channels_last: bool = False) -> str:
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     helper, network = onnx.helper, linear()
@@ -311,7 +323,7 @@ def onnx_file(path, batch, channels_last=False):
 
 
 @pytest.mark.parametrize(("batch", "channels_last"), [("N", False), (2, False), ("N", True)])
-def test_an_onnx_file_gives_scores(tmp_path, batch, channels_last):
+def test_an_onnx_file_gives_scores(tmp_path: Path, batch: int | str, channels_last: bool) -> None:
     defense = load_model("mine", onnx_file(tmp_path / "mine.onnx", batch, channels_last))
     assert torch.allclose(defense.scores(X), linear()(X), atol=1e-5)
     assert (defense.gradient, defense.access) == ("none", "score")
@@ -319,7 +331,7 @@ def test_an_onnx_file_gives_scores(tmp_path, batch, channels_last):
     assert again.fingerprint == defense.fingerprint
 
 
-def test_a_forest_in_onnx_gives_its_probabilities(tmp_path):
+def test_a_forest_in_onnx_gives_its_probabilities(tmp_path: Path) -> None:
     converters = pytest.importorskip("skl2onnx", reason="skl2onnx is not installed")
     ensemble = pytest.importorskip("sklearn.ensemble")
     rng = np.random.default_rng(0)
@@ -331,7 +343,7 @@ def test_a_forest_in_onnx_gives_its_probabilities(tmp_path):
         assert np.allclose(scores, forest.predict_proba(X.flatten(1).numpy()), atol=1e-5)
 
 
-def test_a_damaged_onnx_file_is_one_line(tmp_path):
+def test_a_damaged_onnx_file_is_one_line(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     (tmp_path / "mine.onnx").write_bytes(b"nothing")
     with pytest.raises(UserError, match="onnxruntime cannot load it"):

@@ -3,6 +3,9 @@
 import os
 import pickle
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -13,21 +16,21 @@ from arena.errors import UserError
 from arena.models.weights import load_weights
 
 
-def small():
+def small() -> nn.Linear:
     return nn.Linear(3, 2)
 
 
-def state(**changed):
+def state(**changed: Any) -> dict[str, Any]:
     return {name: tensor.detach().clone() for name, tensor in small().state_dict().items()} | changed
 
 
-def bomb(path):
+def bomb(path: Path) -> None:
     torch.save(state(), path)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data/99", bytes(1 << 26))
 
 
-FILES = {
+FILES: dict[str, Callable[[Path], object]] = {
     "text.pt": lambda path: path.write_text("export KEY=1\n"),
     "empty.pt": lambda path: path.write_bytes(b""),
     "number.pt": lambda path: torch.save(3, path),
@@ -46,7 +49,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_hostile_weights_are_one_line(tmp_path, name):
+def test_hostile_weights_are_one_line(tmp_path: Path, name: str) -> None:
     FILES[name](tmp_path / name)
     with pytest.raises(UserError) as failure:
         load_weights(small(), tmp_path / name)
@@ -54,7 +57,7 @@ def test_hostile_weights_are_one_line(tmp_path, name):
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.float64])
-def test_floats_of_any_size_are_weights(tmp_path, kind):
+def test_floats_of_any_size_are_weights(tmp_path: Path, kind: str) -> None:
     torch.save({name: tensor.to(kind) for name, tensor in state().items()}, tmp_path / "a.pt")
     load_weights(module := small(), tmp_path / "a.pt")
     assert module.weight.dtype == torch.float32

@@ -7,21 +7,27 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from paths import ROOT
+from torch import Tensor, nn
 
 from arena.data import data_hash, find_dataset, load_data, load_split
 from arena.errors import UserError
 from arena.interface.dataset import Dataset
-from arena.interface.registry import load_defense
 from arena.models import train as training
 from arena.models.augment import shift_and_rotate
-from arena.models.recipes import RECIPES, Autoencoders, Classifier
+from arena.models.recipes import RECIPES
+from arena.models.recipes.adversarial import AdversarialTraining
+from arena.models.recipes.autoencoders import Autoencoders
+from arena.models.recipes.classifier import Classifier
 from arena.models.train import train
+from arena.plugins.defenses.abs import ABS
+from arena.plugins.defenses.binary_abs import BinaryABS
 
 
 def few(dataset: Dataset, split: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -88,19 +94,19 @@ def test_a_run_killed_where_its_cycle_begins_anew_ends_the_same(
     small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = Classifier(epochs=2, restarts=(1,))
-    monkeypatch.setitem(training.RECIPES, "cnn", recipe)
+    monkeypatch.setitem(RECIPES, "cnn", recipe)
     whole = train("cnn", out=tmp_path / "whole", quiet=True)
 
     class Killed(Classifier):
-        def loss(self, model, x, y, epoch, rng):  # type: ignore[no-untyped-def]
+        def loss(self, model: nn.Module, x: Tensor, y: Tensor, epoch: int, rng: torch.Generator) -> Tensor:
             if epoch == 1:
                 raise KeyboardInterrupt
             return super().loss(model, x, y, epoch, rng)
 
-    monkeypatch.setitem(training.RECIPES, "cnn", Killed(epochs=2, restarts=(1,)))
+    monkeypatch.setitem(RECIPES, "cnn", Killed(epochs=2, restarts=(1,)))
     with pytest.raises(KeyboardInterrupt):
         train("cnn", out=tmp_path / "killed", quiet=True)
-    monkeypatch.setitem(training.RECIPES, "cnn", recipe)
+    monkeypatch.setitem(RECIPES, "cnn", recipe)
     assert train("cnn", out=tmp_path / "killed", quiet=True).sha256 == whole.sha256
 
 
@@ -116,7 +122,7 @@ def test_binary_abs_scales_the_autoencoders_that_it_trains_first(tiny: None, tmp
     files = {"abs.json", "abs.safetensors", "binary-abs.json", "binary-abs.safetensors"}
     assert {path.name for path in tmp_path.rglob("*.*")} == files
     assert card.recipe["scaled"] == json.loads((tmp_path / "abs.json").read_text())["sha256"]
-    plain, scaled = (load_defense(name, weights=tmp_path / f"{name}.safetensors") for name in ("abs", "binary-abs"))
+    plain, scaled = ABS(tmp_path / "abs.safetensors"), BinaryABS(tmp_path / "binary-abs.safetensors")
     states = plain.network.state_dict(), scaled.network.state_dict()
     different = {name for name in states[0] if not torch.equal(states[0][name], states[1][name])}
     assert different <= {"scales"} and torch.equal(states[0]["scales"], torch.ones(10))
@@ -167,7 +173,7 @@ def test_a_checkpoint_that_does_not_fit_is_one_line(small: None, tmp_path: Path)
         ({"name": "cnn", "dataset": "mnits"}, "did you mean mnist"),
     ],
 )
-def test_bad_arguments_are_one_line(arguments: dict, message: str, tmp_path: Path) -> None:
+def test_bad_arguments_are_one_line(arguments: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         train(**arguments, out=tmp_path, quiet=True)
     assert list(tmp_path.iterdir()) == []
@@ -175,6 +181,7 @@ def test_bad_arguments_are_one_line(arguments: dict, message: str, tmp_path: Pat
 
 def test_a_recipe_follows_the_data_set() -> None:
     recipe = RECIPES["madry"].on(find_dataset("fashion-mnist"))
+    assert isinstance(recipe, AdversarialTraining)
     assert (recipe.epsilon, recipe.step_size) == pytest.approx((0.1, 0.02))
     assert RECIPES["madry"].on(find_dataset("mnist")) == RECIPES["madry"]
 

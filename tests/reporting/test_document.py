@@ -1,34 +1,37 @@
 """The page of Table 1 says what was measured, of how many samples, and what it does not know."""
 
+from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from stores import attack, defense, open_match, record
 
 from arena.cli import cli
+from arena.geometry.norms import Norm
 from arena.reporting.document import page
 from arena.reporting.table1 import NOTHING
-from arena.store.store import open_store
+from arena.store.store import Store, open_store
 
 
-def play(store, which, how, norm, distances):
+def play(store: Store, which: str, how: str, norm: Norm, distances: list[float]) -> None:
     rows = [record(sample, distance=distance) for sample, distance in enumerate(distances)]
     store.append(open_match(store, defense(which), attack(how, norm, 7)), rows)
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Iterator[Store]:
     with closing(open_store(str(tmp_path / "arena.db"))) as store:
         yield store
 
 
-def section(text, title):
+def section(text: str, title: str) -> str:
     (found,) = [part for part in text.split("\n## ") if part.startswith(title)]
     return found
 
 
-def test_every_cell_says_of_how_many_samples_and_where_the_paper_is_outside(store):
+def test_every_cell_says_of_how_many_samples_and_where_the_paper_is_outside(store: Store) -> None:
     play(store, "cnn", "fgm", "l2", [0.5] * 4 + [0.75] * 4)  # the paper: 1.4 / 48 %
     play(store, "cnn", "deepfool-l2", "l2", [1.14, 1.15, 1.15, 1.3, 1.15, 1.14, 1.2, 1.15])  # the paper: 1.2 / 18 %
     play(store, "cnn", "fgsm", "linf", [0.02] * 4)
@@ -46,7 +49,7 @@ def test_every_cell_says_of_how_many_samples_and_where_the_paper_is_outside(stor
     assert "| fgm | steps 7 |" in section(text, "The attacks' settings")
 
 
-def test_the_command_prints_the_page(store, tmp_path):
+def test_the_command_prints_the_page(store: Store, tmp_path: Path) -> None:
     assert page(store) == NOTHING
     play(store, "cnn", "fgm", "l2", [1.0])
     options = ["--db", str(tmp_path / "arena.db"), "--page", "--note", "On a Tuesday."]

@@ -4,7 +4,10 @@ import math
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -12,13 +15,17 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from stores import attack, defense, image, open_match, record, store_bounds
+from typed import Batch, present
 
 from arena.cli import cli
 from arena.data import data_hash
 from arena.errors import UserError
-from arena.interface.results import Distal, Status
+from arena.interface.results import Distal, Record, Status
 from arena.reporting.curves import accuracy_curve, chart_width, median_progress
 from arena.reporting.figures import FigureData, figures_of, write_figures
 from arena.reporting.figures.curves import figure2, figure_queries
@@ -28,13 +35,13 @@ from arena.reporting.figures.galleries import figure3, figure4, figure_quantiles
 from arena.reporting.figures.mosaic import Mosaic
 from arena.reporting.figures.style import COLORS, MARKERS, RC, look, save
 from arena.store import distals as distal_rows
-from arena.store.store import open_store
+from arena.store.store import Store, open_store
 
-PLAYED = {"data_hash": data_hash("mnist", "test")}
+PLAYED: dict[str, Any] = {"data_hash": data_hash("mnist", "test")}
 L2 = {"cnn": [0.0, 0.5, 1.0, 1.5, 2.0, math.inf], "abs": [2.0, 2.5, 3.0, 0.5, 4.0, 4.5]}
 
 
-def records(distances):
+def records(distances: list[float]) -> list[Record]:
     statuses = {0.0: "misclassified", math.inf: "not_found"}
     return [
         record(sample, statuses.get(distance, "found"), distance=distance) for sample, distance in enumerate(distances)
@@ -42,7 +49,7 @@ def records(distances):
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """L2 results of two defenses, Linf of one, no L0; bounds of abs in L2; ascents on cnn, one in vain."""
     path = tmp_path_factory.mktemp("figures") / "a.db"
     with closing(open_store(str(path))) as store:
@@ -63,12 +70,12 @@ def store(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def evidence(store):
+def evidence(store: Store) -> Iterator[FigureData]:
     with store.reading() as connection:
         yield FigureData(connection)
 
 
-def texts(figure):
+def texts(figure: Figure) -> Iterator[str]:
     """Everything that is written in a figure."""
     for ax in figure.axes:
         yield from (text.get_text() for text in ax.texts)
@@ -76,11 +83,11 @@ def texts(figure):
     yield from (text.get_text() for legend in figure.legends for text in legend.get_texts())
 
 
-def lines(ax):
-    return {line.get_label(): line for line in ax.get_lines()}
+def lines(ax: Axes) -> dict[str, Line2D]:
+    return {str(line.get_label()): line for line in ax.get_lines()}
 
 
-def pictures(figure):
+def pictures(figure: Figure) -> dict[tuple[int, int], np.ndarray]:
     """The images in a mosaic by their upper left corner."""
     found = {}
     for shown in figure.axes[0].get_images():
@@ -89,14 +96,15 @@ def pictures(figure):
     return found
 
 
-def test_a_mosaic_shows_color_and_any_size_in_its_place():
+def test_a_mosaic_shows_color_and_any_size_in_its_place() -> None:
     mosaic = Mosaic(100, 100)
     color = np.random.default_rng(0).random((3, 10, 20))
     mosaic.image(0, 8, color)
     mosaic.image(50, 8, color[:1, :, :5])
     wide, tall = mosaic.figure.axes[0].get_images()
-    assert np.array_equal(wide.get_array(), color.transpose(1, 2, 0)) and wide.get_extent() == [0, 32, 32, 16]
-    assert np.array_equal(tall.get_array(), color[0, :, :5]) and tall.get_extent() == [58, 74, 40, 8]
+    assert np.array_equal(present(wide.get_array()), color.transpose(1, 2, 0))
+    assert np.array_equal(present(tall.get_array()), color[0, :, :5])
+    assert tuple(wide.get_extent()) == (0, 32, 32, 16) and tuple(tall.get_extent()) == (58, 74, 40, 8)
     assert mosaic.figure.axes[0].get_xlim() == (0, 100)
 
 
@@ -104,7 +112,7 @@ distances = st.lists(st.one_of(st.just(0.0), st.just(math.inf), st.floats(0, 50)
 
 
 @given(distances, st.floats(0, 60))
-def test_an_accuracy_curve_counts_the_samples_beyond_each_distance(found, at):
+def test_an_accuracy_curve_counts_the_samples_beyond_each_distance(found: list[float], at: float) -> None:
     epsilon, accuracy = accuracy_curve(found)
     assert epsilon[0] == 0 and (np.diff(epsilon) > 0).all() and (np.diff(accuracy) <= 0).all()
     for point in (at, *epsilon):
@@ -112,12 +120,12 @@ def test_an_accuracy_curve_counts_the_samples_beyond_each_distance(found, at):
         assert accuracy[step] == pytest.approx(np.mean(np.array(found) > point))
 
 
-def test_a_curve_without_samples_is_empty():
+def test_a_curve_without_samples_is_empty() -> None:
     assert [len(part) for part in accuracy_curve([])] == [0, 0]
 
 
 @given(st.lists(distances, min_size=1, max_size=7))
-def test_median_progress_is_the_median_of_what_each_sample_had(found):
+def test_median_progress_is_the_median_of_what_each_sample_had(found: list[list[float]]) -> None:
     progress = [[[2 * k + 1, value] for k, value in enumerate(sorted(of, reverse=True))] for of in found]
     queries = np.arange(1, 70)
     had = [[min((value for query, value in of if query <= q), default=math.inf) for q in queries] for of in progress]
@@ -128,24 +136,25 @@ def test_median_progress_is_the_median_of_what_each_sample_had(found):
 @pytest.mark.parametrize(
     ("found", "width"), [([], 1.875), ([math.inf], 1.875), ([3.0] * 50, 3.0), ([99.0] * 50, 6.0), ([0.1], 1.875)]
 )
-def test_a_chart_is_as_wide_as_its_distances_within_reason(found, width):
+def test_a_chart_is_as_wide_as_its_distances_within_reason(found: list[float], width: float) -> None:
     assert chart_width(np.array(found), 1.5) == pytest.approx(width)
 
 
-def test_figure_2_draws_the_least_distances_and_the_bounds(evidence):
+def test_figure_2_draws_the_least_distances_and_the_bounds(evidence: FigureData) -> None:
     l2, linf, l0 = figure2(evidence).axes
     drawn = lines(l2)
     least = {"cnn": [0.0, 0.5, 0.75, 1.5, 2.0, math.inf], "abs": L2["abs"], "abs, lower bound": [1.8, 2.2, 2.9]}
     for name, found in least.items():
         epsilon, accuracy = accuracy_curve(found)
-        assert np.array_equal(drawn[name].get_xdata()[:-1], epsilon)
-        assert np.array_equal(drawn[name].get_ydata()[:-1], accuracy)
-        assert drawn[name].get_xdata()[-1] >= l2.get_xlim()[1] and drawn[name].get_drawstyle() == "steps-post"
+        x, y = np.asarray(drawn[name].get_xdata()), np.asarray(drawn[name].get_ydata())
+        assert np.array_equal(x[:-1], epsilon) and np.array_equal(y[:-1], accuracy)
+        assert x[-1] >= l2.get_xlim()[1] and drawn[name].get_drawstyle() == "steps-post"
     assert drawn.keys() - least.keys() == {"_threshold"}
     assert len(l2.collections) == 2 and not l0.collections  # a band around each curve of distances, none of bounds
     (of_abs,) = l2.collections[0].get_paths()
-    assert (of_abs.vertices[:, 1].min(), of_abs.vertices[:, 1].max()) == pytest.approx((0, 1))
-    at_2 = of_abs.vertices[np.isclose(of_abs.vertices[:, 0], 2.0), 1]
+    vertices = np.asarray(of_abs.vertices)
+    assert (vertices[:, 1].min(), vertices[:, 1].max()) == pytest.approx((0, 1))
+    at_2 = vertices[np.isclose(vertices[:, 0], 2.0), 1]
     assert np.isclose(at_2[:, None], (0.2228, 0.9567), atol=1e-4).any(axis=0).all()  # of 4 of 6, Clopper and Pearson
     assert drawn["_threshold"].get_xdata() == [1.5, 1.5]
     assert [drawn[name].get_linestyle() for name in least] == ["-", "-", "--"]
@@ -157,7 +166,7 @@ def test_figure_2_draws_the_least_distances_and_the_bounds(evidence):
     assert legend == set(least)
 
 
-def test_distance_against_queries_is_the_median_of_the_progress(evidence):
+def test_distance_against_queries_is_the_median_of_the_progress(evidence: FigureData) -> None:
     l2, linf, l0 = figure_queries(evidence, "cnn").axes
     (line,) = l2.get_lines()
     assert line.get_label() == "fgm"
@@ -168,7 +177,7 @@ def test_distance_against_queries_is_the_median_of_the_progress(evidence):
     assert [ax.texts[0].get_text().split(":")[0] for ax in (linf, l0)] == ["no progress stored", "no results stored"]
 
 
-def test_figure_8_counts_every_sample_once(evidence):
+def test_figure_8_counts_every_sample_once(evidence: FigureData) -> None:
     figure = figure8(evidence)
     l2 = figure.axes[0]
     assert [label.get_text() for label in l2.get_yticklabels()] == ["cnn", "abs"]
@@ -177,7 +186,7 @@ def test_figure_8_counts_every_sample_once(evidence):
     assert "no results stored" in [text.get_text() for text in figure.axes[1].texts]
 
 
-def test_figure_3_shows_the_closest_adversarial_of_a_sample_of_each_class(evidence, mnist):
+def test_figure_3_shows_the_closest_adversarial_of_a_sample_of_each_class(evidence: FigureData, mnist: Batch) -> None:
     figure = figure3(evidence, seed=3)
     shown = pictures(figure)
     clean = mnist[0].numpy()
@@ -190,7 +199,7 @@ def test_figure_3_shows_the_closest_adversarial_of_a_sample_of_each_class(eviden
     assert f"3, {L2['abs'][sample]:.3g}" in texts(figure)
 
 
-def test_quantile_galleries_draw_from_every_quarter_without_bias(evidence):
+def test_quantile_galleries_draw_from_every_quarter_without_bias(evidence: FigureData) -> None:
     """So few were found that all are shown."""
     figure = figure_quantiles(evidence, "l2", seed=0)
     said = list(texts(figure))
@@ -200,7 +209,7 @@ def test_quantile_galleries_draw_from_every_quarter_without_bias(evidence):
     assert any("no $L_0$ adversarial stored" in text for text in texts(figure_quantiles(evidence, "l0")))
 
 
-def test_another_seed_draws_other_samples(tmp_path):
+def test_another_seed_draws_other_samples(tmp_path: Path) -> None:
     with closing(open_store(str(tmp_path / "a.db"))) as store:
         store.append(open_match(store, **PLAYED), records([1 + sample / 100 for sample in range(80)]))
         with store.reading() as connection:
@@ -216,7 +225,7 @@ def test_another_seed_draws_other_samples(tmp_path):
         assert quarters == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
 
 
-def test_figure_4_shows_every_class_and_brackets_what_was_not_reached(evidence):
+def test_figure_4_shows_every_class_and_brackets_what_was_not_reached(evidence: FigureData) -> None:
     figure = figure4(evidence)
     said = list(texts(figure))
     assert "cnn\nexact: 1 of 2, median 4 steps" in said
@@ -226,7 +235,7 @@ def test_figure_4_shows_every_class_and_brackets_what_was_not_reached(evidence):
     assert [np.array_equal(shown[corner], image(label)[0]) for label, corner in enumerate(sorted(shown))] == [True] * 2
 
 
-def test_other_data_than_was_played_is_not_shown_as_clean(tmp_path):
+def test_other_data_than_was_played_is_not_shown_as_clean(tmp_path: Path) -> None:
     with closing(open_store(str(tmp_path / "a.db"))) as store:
         store.append(open_match(store), records([1.0]))  # of a data set with another hash
         with store.reading() as connection:
@@ -236,7 +245,7 @@ def test_other_data_than_was_played_is_not_shown_as_clean(tmp_path):
     assert "no data" in texts(figure) and len(pictures(figure)) == 1
 
 
-def test_curves_are_told_apart_in_grey_by_their_markers():
+def test_curves_are_told_apart_in_grey_by_their_markers() -> None:
     looks = [tuple(look(index).values()) for index in range(len(COLORS) * len(MARKERS))]
     assert len(set(looks)) == len(looks)
     assert len({look(index)["marker"] for index in range(len(MARKERS))}) == len(MARKERS)
@@ -244,10 +253,10 @@ def test_curves_are_told_apart_in_grey_by_their_markers():
     assert max(luminance) < 0.75  # visible on white
 
 
-def test_the_command_writes_every_figure(store, tmp_path):
+def test_the_command_writes_every_figure(store: Store, tmp_path: Path) -> None:
     names = ["figure2-accuracy", "figure3-gallery", "figure4-distal", "figure5-quantiles-l0", "figure6-quantiles-l2"]
     names += ["figure7-quantiles-linf", "figure8-distributions", "queries-abs", "queries-cnn"]
-    out, db = tmp_path / "new" / "folder", store._engine.url.database
+    out, db = tmp_path / "new" / "folder", str(store._engine.url.database)
     outcome = CliRunner().invoke(cli, ["figures", "--db", db, "--out", str(out), "--format", "svg"])
     assert outcome.exit_code == 0, outcome.output
     assert sorted(file.name for file in out.iterdir()) == [f"{name}.svg" for name in names]
@@ -256,7 +265,7 @@ def test_the_command_writes_every_figure(store, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["png", "svg"])
-def test_the_same_store_gives_the_same_bytes(evidence, tmp_path, form):
+def test_the_same_store_gives_the_same_bytes(evidence: FigureData, tmp_path: Path, form: str) -> None:
     for name in ("a", "b"):
         with matplotlib.rc_context(RC):
             save(figure2(evidence), tmp_path / name, form)
@@ -265,12 +274,12 @@ def test_the_same_store_gives_the_same_bytes(evidence, tmp_path, form):
     assert content.startswith(b"\x89PNG" if form == "png" else b"<?xml")
 
 
-def test_names_of_defenses_cannot_lead_out_of_the_folder(evidence, monkeypatch):
+def test_names_of_defenses_cannot_lead_out_of_the_folder(evidence: FigureData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence, "defenses", ["../x$_y"])
     assert "queries-.._x__y" in figures_of(evidence, seed=0)
 
 
-def test_names_are_no_formulas(tmp_path):
+def test_names_are_no_formulas(tmp_path: Path) -> None:
     name = "_$\\frac$\x1b"
     with closing(open_store(str(tmp_path / "a.db"))) as store:
         store.append(open_match(store, defense(name), attack(name), **PLAYED), records([1.0]))
@@ -282,7 +291,7 @@ def test_names_are_no_formulas(tmp_path):
     assert r" _\$\frac\$\x1b" in texts(drawn[0])
 
 
-def test_mistakes_cost_a_line(store, tmp_path):
+def test_mistakes_cost_a_line(store: Store, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file: that is a file: name a folder"):
         write_figures(store, tmp_path / "file")
@@ -295,7 +304,7 @@ def test_mistakes_cost_a_line(store, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_damaged_image_is_named(tmp_path):
+def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     with closing(open_store(str(tmp_path / "a.db"))) as store:
         store.append(open_match(store, **PLAYED), records([1.0]))
     with closing(sqlite3.connect(tmp_path / "a.db")) as database:
@@ -305,6 +314,6 @@ def test_a_damaged_image_is_named(tmp_path):
         write_figures(store, tmp_path / "out", ["png"])
 
 
-def test_help_does_not_load_matplotlib():
+def test_help_does_not_load_matplotlib() -> None:
     code = "import sys, arena.cli; arena.cli.cli(['--help'], standalone_mode=False); print('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.endswith("False\n")

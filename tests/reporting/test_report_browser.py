@@ -1,30 +1,40 @@
 """The report in a real Chromium: clicks, keys, colour schemes and window sizes."""
 
+from __future__ import annotations
+
 import struct
 import zlib
+from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from browser import chromium, pretend
 from report_store import HOSTILE, PLAYED, play
 from stores import attack, defense, open_match, record, store_bounds
+from typed import Batch
 
 from arena.geometry.norms import NORMS
 from arena.reporting.html import write_report
-from arena.store.store import open_store
+from arena.store.store import Store, open_store
+
+if TYPE_CHECKING:  # selenium may be missing
+    from selenium.webdriver.chrome.webdriver import WebDriver
+    from selenium.webdriver.remote.webelement import WebElement
 
 CONTRAST = 4.5  # WCAG 2.2, success criterion 1.4.3: least contrast of text
 
 
 @pytest.fixture(scope="module")
-def driver():
+def driver() -> Iterator[WebDriver]:
     with chromium() as driver:
         yield driver
 
 
 @pytest.fixture(scope="module")
-def exact(mnist, tmp_path_factory):
+def exact(mnist: Batch, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.ndarray]]:
     """The page's file and the adversarials behind it."""
     folder = tmp_path_factory.mktemp("report")
     store = open_store(str(folder / "arena.db"))
@@ -36,7 +46,7 @@ def exact(mnist, tmp_path_factory):
 
 
 @pytest.fixture
-def page(driver, exact):
+def page(driver: WebDriver, exact: tuple[Path, list[np.ndarray]]) -> Iterator[WebDriver]:
     """The driver at the page, its images unpacked; afterwards nothing may have gone wrong in it."""
     waiting = pytest.importorskip("selenium.webdriver.support.wait")
     pretend(driver)
@@ -48,32 +58,32 @@ def page(driver, exact):
     assert driver.execute_script("return performance.getEntriesByType('resource')") == []
 
 
-def all_of(driver, selector):
+def all_of(driver: WebDriver, selector: str) -> list[WebElement]:
     return driver.find_elements("css selector", selector)
 
 
-def column(table, place):
+def column(table: WebElement, place: int) -> list[str]:
     rows = table.find_elements("css selector", "tbody tr")
     return [row.find_elements("css selector", "th, td")[place].text for row in rows]
 
 
-def press(driver, *keys):
+def press(driver: WebDriver, *keys: str) -> None:
     from selenium.webdriver import ActionChains
 
     ActionChains(driver).send_keys(*keys).perform()
 
 
-def pixels(driver, canvas):
+def pixels(driver: WebDriver, canvas: WebElement) -> np.ndarray:
     """The red channel of a canvas [28, 28]."""
     script = "const c = arguments[0]; return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
     return np.array(driver.execute_script(script, canvas), np.uint8).reshape(28, 28, 4)[..., 0]
 
 
-def focused(driver):
+def focused(driver: WebDriver) -> WebElement:
     return driver.switch_to.active_element
 
 
-def test_a_click_sorts_a_column_and_another_turns_it(page):
+def test_a_click_sorts_a_column_and_another_turns_it(page: WebDriver) -> None:
     table = all_of(page, "#leaderboard details table")[0]
     page.execute_script("arguments[0].closest('details').open = true", table)
     headers = table.find_elements("css selector", "thead th")
@@ -89,13 +99,15 @@ def test_a_click_sorts_a_column_and_another_turns_it(page):
     assert header.get_attribute("aria-sort") is None
 
 
-def choose(page, control, text):
+def choose(page: WebDriver, control: str, text: str) -> None:
     from selenium.webdriver.support.select import Select
 
     Select(page.find_element("id", control)).select_by_visible_text(text)
 
 
-def test_a_sample_shows_its_images_and_its_bound(page, exact, mnist):
+def test_a_sample_shows_its_images_and_its_bound(
+    page: WebDriver, exact: tuple[Path, list[np.ndarray]], mnist: Batch
+) -> None:
     choose(page, "defense", "cnn")
     samples = all_of(page, "#samples button")
     samples[1].click()
@@ -114,7 +126,7 @@ def test_a_sample_shows_its_images_and_its_bound(page, exact, mnist):
     assert "no lower bound stored" in shown.text
 
 
-def test_each_attack_of_the_chosen_defense(page):
+def test_each_attack_of_the_chosen_defense(page: WebDriver) -> None:
     all_of(page, "#samples button")[0].click()
     choose(page, "defense", "cnn")
     assert [attack.text for attack in all_of(page, ".adversarials figcaption b")] == ["boundary", "fgm"]
@@ -123,7 +135,7 @@ def test_each_attack_of_the_chosen_defense(page):
     assert f"error: {HOSTILE}" in page.find_element("id", "sample").text
 
 
-def test_the_keyboard_goes_everywhere(page):
+def test_the_keyboard_goes_everywhere(page: WebDriver) -> None:
     from selenium.webdriver import Keys
 
     press(page, Keys.TAB)
@@ -142,7 +154,7 @@ def test_the_keyboard_goes_everywhere(page):
     assert focused(page).get_attribute("aria-pressed") == "true"
 
 
-def test_a_header_is_sorted_by_the_keyboard(page):
+def test_a_header_is_sorted_by_the_keyboard(page: WebDriver) -> None:
     from selenium.webdriver import Keys
 
     button = all_of(page, "#leaderboard th button")[4]
@@ -151,7 +163,7 @@ def test_a_header_is_sorted_by_the_keyboard(page):
     assert all_of(page, "#leaderboard th")[4].get_attribute("aria-sort") == "descending"
 
 
-def test_the_curves_are_read_at_the_slider_and_the_pointer(page):
+def test_the_curves_are_read_at_the_slider_and_the_pointer(page: WebDriver) -> None:
     from selenium.webdriver import ActionChains, Keys
 
     chart = all_of(page, "figure.chart")[0]
@@ -169,7 +181,7 @@ def test_the_curves_are_read_at_the_slider_and_the_pointer(page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read_in_both_colour_schemes(page, scheme):
+def test_text_can_be_read_in_both_colour_schemes(page: WebDriver, scheme: str) -> None:
     pretend(page, scheme)
     background = luminance(page, "document.body", "backgroundColor")
     assert (background < 0.1) == (scheme == "dark")
@@ -178,7 +190,7 @@ def test_text_can_be_read_in_both_colour_schemes(page, scheme):
         assert (max(text, background) + 0.05) / (min(text, background) + 0.05) >= CONTRAST, selector
 
 
-def luminance(driver, element, property_):
+def luminance(driver: WebDriver, element: str, property_: str) -> float:
     """Relative luminance (WCAG 2.2) of an element's computed colour."""
     color = driver.execute_script(f"return getComputedStyle({element}).{property_}")
     channels = [int(part) / 255 for part in color.removeprefix("rgb(").removesuffix(")").split(",")]
@@ -186,12 +198,12 @@ def luminance(driver, element, property_):
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
 
-def test_a_narrow_window_scrolls_in_one_direction(page):
+def test_a_narrow_window_scrolls_in_one_direction(page: WebDriver) -> None:
     pretend(page, width=360)
     assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_a_screenshot_has_the_colours_of_the_scheme(page):
+def test_a_screenshot_has_the_colours_of_the_scheme(page: WebDriver) -> None:
     corners = {}
     for scheme in ("dark", "light"):
         pretend(page, scheme)
@@ -199,7 +211,7 @@ def test_a_screenshot_has_the_colours_of_the_scheme(page):
     assert max(corners["dark"]) < 80 and min(corners["light"]) > 175
 
 
-def corner(png):
+def corner(png: bytes) -> tuple[int, ...]:
     """The first pixel of a PNG of 8 bits a channel, which no filter changes: red, green, blue."""
     data, place = b"", 8
     while place < len(png):
@@ -209,7 +221,7 @@ def corner(png):
     return tuple(zlib.decompress(data)[1:4])
 
 
-def test_without_scripts_the_tables_are_there(page):
+def test_without_scripts_the_tables_are_there(page: WebDriver) -> None:
     page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         page.refresh()
@@ -222,7 +234,7 @@ def test_without_scripts_the_tables_are_there(page):
 
 
 @pytest.fixture
-def large(mnist, tmp_path):
+def large(mnist: Batch, tmp_path: Path) -> Iterator[Store]:
     """10 000 samples, 6 defenses, 3 norms: an adversarial for each, its perturbation the size of real ones."""
     rng, clean = np.random.default_rng(0), mnist[0].numpy()[:, 0]
     store = open_store(str(tmp_path / "large.db"))
@@ -239,7 +251,9 @@ def large(mnist, tmp_path):
 
 
 @pytest.mark.slow
-def test_ten_thousand_samples_and_six_defenses_fit_into_a_page(driver, large, mnist, tmp_path):
+def test_ten_thousand_samples_and_six_defenses_fit_into_a_page(
+    driver: WebDriver, large: Store, mnist: Batch, tmp_path: Path
+) -> None:
     assert write_report(large, tmp_path / "page.html") < 80e6
     pretend(driver)
     driver.get((tmp_path / "page.html").as_uri())

@@ -3,35 +3,39 @@
 import csv
 import io
 import json
-import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 from stores import attack, defense, open_match, record
+from typed import present
 
+from arena.geometry.norms import Norm
 from arena.reporting.published import DEFENSES, table1, table1_rows
 from arena.reporting.table1 import NOTHING, entries, render
-from arena.store.store import open_store
+from arena.reporting.text import Format
+from arena.store.store import Store, open_store
 
 
 @pytest.fixture
-def store():
+def store() -> Iterator[Store]:
     with closing(open_store("sqlite://")) as store:
         yield store
 
 
-def play(store, which, how, norm, distances):
+def play(store: Store, which: str, how: str, norm: Norm, distances: list[float]) -> None:
     rows = [record(sample, distance=d) if d else record(sample, "misclassified") for sample, d in enumerate(distances)]
     store.append(open_match(store, defense(which), attack(how, norm)), rows)
 
 
 @pytest.fixture
-def played(store):
+def played(store: Store) -> Store:
     play(store, "cnn", "fgm", "l2", [0, 1.0, 2.0, 4.0])
     play(store, "cnn", "boundary", "l2", [0, 2.0, 1.0])
     play(store, "cnn", "ddn", "l2", [0, 0.5, 0.5, 0.5])  # not the paper's
@@ -41,18 +45,18 @@ def played(store):
     return store
 
 
-def table(store, width=None, compare=False):
-    console = {"force_terminal": True, "width": width, "color_system": None} if width else {}
+def table(store: Store, width: int | None = None, compare: bool = False) -> str:
+    console: dict[str, Any] = {"force_terminal": True, "width": width, "color_system": None} if width else {}
     return render(entries(store), "table", compare, Console(file=io.StringIO(), **console))
 
 
-def cells(text, label):
+def cells(text: str, label: str) -> list[str]:
     """What stands behind a label, blank cells left out."""
     (found,) = [line.strip() for line in text.splitlines() if line.strip().startswith(label + "  ")]
     return [cell.strip() for cell in found.removeprefix(label).split("  ") if cell.strip()]
 
 
-def test_rows_and_columns_are_the_papers(played):
+def test_rows_and_columns_are_the_papers(played: Store) -> None:
     found = entries(played)
     own = "all-with-own"
     rows = list(dict.fromkeys((entry.norm, entry.attack) for entry in found))
@@ -63,7 +67,7 @@ def test_rows_and_columns_are_the_papers(played):
     assert [entry.defense for entry in found] == list(DEFENSES) * len(rows)
 
 
-def test_cells_are_medians_and_accuracies_and_all_is_the_minimum_over_the_papers_attacks(played):
+def test_cells_are_medians_and_accuracies_and_all_is_the_minimum_over_the_papers_attacks(played: Store) -> None:
     at = {(entry.norm, entry.attack, entry.defense): entry for entry in entries(played)}
     measured = {key: (e.samples, e.median_distance, e.accuracy) for key, e in at.items() if e.samples}
     assert measured == {
@@ -83,7 +87,7 @@ def test_cells_are_medians_and_accuracies_and_all_is_the_minimum_over_the_papers
     assert at["l2", "fgm", "abs"].paper_accuracy is None  # blank: does not apply
 
 
-def test_the_table_has_blanks_where_nothing_was_measured(played):
+def test_the_table_has_blanks_where_nothing_was_measured(played: Store) -> None:
     text = table(played)
     assert cells(text, "FGM") == ["≈1.50 / 50%"]
     assert cells(text, "Boundary Attack") == ["≈1.00 / 33%", "≈2.00 / 50%"]
@@ -93,21 +97,21 @@ def test_the_table_has_blanks_where_nothing_was_measured(played):
     assert "L2, accuracy at 1.5" in text and "paper" not in text.split("\n\n")[0]
 
 
-def test_footnotes_say_where_samples_differ_and_what_is_missing(played):
+def test_footnotes_say_where_samples_differ_and_what_is_missing(played: Store) -> None:
     text = table(played)
     assert "Samples: 4 of CNN; 2 of ABS." in text
     assert "Fewer: 3 in boundary (CNN)." in text
     assert f"No result yet: {107 - 4} of the paper's 107 cells." in text
 
 
-def test_footnotes_name_attacks_not_minima(store):
+def test_footnotes_name_attacks_not_minima(store: Store) -> None:
     play(store, "abs", "boundary", "l2", [1.0, 2.0])
     play(store, "abs", "mim-ge", "linf", [0.2])
     play(store, "cnn", "mim-ge", "linf", [0.2])
     assert "Fewer: 1 in mim-ge (ABS)." in table(store)
 
 
-def test_compare_shows_ours_and_the_papers(played):
+def test_compare_shows_ours_and_the_papers(played: Store) -> None:
     text = table(played, compare=True)
     assert cells(text, "FGM") == ["≈1.50 / 50%"]
     assert cells(text.split("FGM ")[1].split("FGM w/")[0], "paper") == ["1.4 / 48%", "1.4 / 50%", "\u221e / 96%"]
@@ -118,7 +122,7 @@ def test_compare_shows_ours_and_the_papers(played):
     assert r"Salt\&Pepper Noise" in latex
 
 
-def test_every_cell_of_a_document_says_of_how_many_samples_it_is_with_its_intervals(store):
+def test_every_cell_of_a_document_says_of_how_many_samples_it_is_with_its_intervals(store: Store) -> None:
     play(store, "cnn", "fgm", "l2", [0.5, 1.0, 1.25, 1.75, 2.0, 4.0, 4.0, 5.0])
     play(store, "cnn", "boundary", "l2", [1.0] * 4)
     # Order statistics: the first and the last of 8. Clopper and Pearson: 5 of 8, 0 of 4.
@@ -134,7 +138,7 @@ def test_every_cell_of_a_document_says_of_how_many_samples_it_is_with_its_interv
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_a_terminal_shows_samples_and_intervals_below_where_asked(played, width):
+def test_a_terminal_shows_samples_and_intervals_below_where_asked(played: Store, width: int) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
     lines = render(entries(played), "table", False, console, intervals=True).splitlines()
     assert max(map(len, lines)) <= width
@@ -146,7 +150,7 @@ def test_a_terminal_shows_samples_and_intervals_below_where_asked(played, width)
 
 
 @pytest.mark.parametrize("form", ["markdown", "latex"])
-def test_every_line_has_all_columns(played, form):
+def test_every_line_has_all_columns(played: Store, form: Format) -> None:
     text = render(entries(played), form)
     mark, count = {"markdown": ("|", 8), "latex": (" & ", 6)}[form]
     ours = [line for line in text.splitlines() if mark in line and "\\begin" not in line]
@@ -154,25 +158,25 @@ def test_every_line_has_all_columns(played, form):
 
 
 @pytest.fixture(scope="module")
-def full():
+def full() -> Iterator[Store]:
     """The paper's numbers, played."""
     with closing(open_store("sqlite://")) as store:
         for (norm, how, which), cell in table1().items():
             if how != "all":
-                play(store, which, how, norm, [cell.median_distance if math.isfinite(cell.median_distance) else 99.99])
+                play(store, which, how, norm, [min(present(cell.median_distance), 99.99)])
         yield store
 
 
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("compare", [False, True])
-def test_a_full_table_fits_the_terminal(full, width, compare):
+def test_a_full_table_fits_the_terminal(full: Store, width: int, compare: bool) -> None:
     text = table(full, width, compare)
     assert max(map(len, text.splitlines())) <= width
     assert "\u2026" not in text and "No result yet" not in text and "Samples: 1." in text
     assert ("%" in text.split("Samples")[0].replace("in %", "")) == (width == 120)
 
 
-def test_json_and_csv_list_what_has_a_value(played):
+def test_json_and_csv_list_what_has_a_value(played: Store) -> None:
     ours = json.loads(render(entries(played), "json"))
     assert len(ours) == 11 and not any(name.startswith("paper") for name in ours[0])
     both = json.loads(render(entries(played), "json", compare=True))
@@ -183,15 +187,15 @@ def test_json_and_csv_list_what_has_a_value(played):
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "latex"])
-def test_without_results_there_is_one_clear_line(store, form):
+def test_without_results_there_is_one_clear_line(store: Store, form: Format) -> None:
     play(store, "my-net", "fgm", "l2", [1.0])
     assert render(entries(store), form, compare=True) == NOTHING
 
 
-def test_the_command(tmp_path):
+def test_the_command(tmp_path: Path) -> None:
     with closing(open_store(str(tmp_path / "arena.db"))) as store:
         play(store, "cnn", "fgm", "l2", [1.0])
-    command = [Path(sys.executable).with_name("arena"), "table1", "--compare"]
+    command = [str(Path(sys.executable).with_name("arena")), "table1", "--compare"]
     piped = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"ARENA_DB": ""})
     assert piped.returncode == 0 and "\x1b" not in piped.stdout
     assert cells(piped.stdout, "FGM")[0] == "≈1.00 / 0%"

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from sqlalchemy import text
 from stores import MNIST, open_match, record
@@ -12,11 +11,12 @@ from arena.store.engine import upgrading
 from arena.store.store import Store, open_store
 
 
-def at_once(*functions: Callable[..., Any]) -> list[Any]:
+def at_once(*functions: Callable[[], object]) -> list[Exception]:
     """Run them together; returns what they raised."""
-    barrier, failures = threading.Barrier(len(functions)), []
+    barrier = threading.Barrier(len(functions))
+    failures: list[Exception] = []
 
-    def run(function: Callable[..., Any]) -> None:
+    def run(function: Callable[[], object]) -> None:
         barrier.wait()
         try:
             function()

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 from paths import ROOT
-from sqlalchemy import event, text
-from sqlalchemy.engine.base import Connection
+from sqlalchemy import Connection, event, text
 from stores import attack, bound, open_match, record, store_bounds
 
 from arena.errors import StoreLost, UserError
@@ -309,9 +308,10 @@ def test_an_old_database_becomes_what_a_new_one_is(file: Path, tmp_path: Path, v
 def test_version_5_keeps_every_row(file: Path) -> None:
     old_database(file, 4)
     kept = ("result", "distal", "match", "attack", "defense", "tournament", "threshold")
-    rows = lambda connection: {  # noqa: E731
-        table: [dict(row) for row in connection.execute(f'SELECT * FROM "{table}"')] for table in kept
-    }
+
+    def rows(connection: sqlite3.Connection) -> dict[str, list[dict[str, Any]]]:
+        return {table: [dict(row) for row in connection.execute(f'SELECT * FROM "{table}"')] for table in kept}
+
     with sqlite3.connect(file) as connection:
         connection.row_factory = sqlite3.Row
         before = rows(connection)

@@ -156,7 +156,10 @@ def test_best_result_is_the_closest_of_each_sample(tournament: Tournament) -> No
     play(store, tournament)
     counted = [row for row in store.results() if row["status"] != "error"]
     best: dict[tuple[str, str, int], dict[str, Any]] = {}
-    closeness = lambda row: sys.float_info.max if row["status"] == "unstable" else row["distance"]  # noqa: E731
+
+    def closeness(row: dict[str, Any]) -> float:
+        return sys.float_info.max if row["status"] == "unstable" else row["distance"]
+
     for row in sorted(counted, key=lambda row: (closeness(row), row["match_id"])):
         best.setdefault((row["defense"], row["norm"], row["sample"]), row)
     names = ("attack", "distance", "status", "match_id")

@@ -33,7 +33,7 @@ def play(
     store.append(open_match(store, defense(), replace(attack(name), access=access)), rows)
 
 
-def doubts(store: Store) -> list[Any]:
+def doubts(store: Store) -> list[tuple[Any, ...]]:
     (row,) = store.leaderboard(by="defense")
     return [(of.sign, of.count, of.samples, of.closer, of.than) for of in row.warnings]
 

@@ -5,7 +5,6 @@ import math
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -66,7 +65,7 @@ def test_optimality_is_a_share_and_the_best_has_all_of_it(pair: np.ndarray) -> N
         ([], [], None),
     ],
 )
-def test_optimality_of_known_cases(of: list[Any], best: list[Any], expected: float | None) -> None:
+def test_optimality_of_known_cases(of: list[float], best: list[float], expected: float | None) -> None:
     assert ranking.optimality(np.array(of, float), np.array(best, float)) == expected
 
 

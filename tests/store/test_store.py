@@ -36,13 +36,13 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "arena.db"
 
 
-def sql(store: Store, query: str) -> list[Any]:
+def sql(store: Store, query: str) -> list[tuple[Any, ...]]:
     with store.writing() as connection:
         answer = connection.exec_driver_sql(query)
         return [tuple(row) for row in answer] if answer.returns_rows else []
 
 
-def sql_of_file(file: Path, query: str, *values: bytes) -> list[Any]:
+def sql_of_file(file: Path, query: str, *values: bytes) -> list[tuple[Any, ...]]:
     with sqlite3.connect(file) as database:
         return database.execute(query, values).fetchall()
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
 import torch
+from torch import Tensor, nn
 
 import arena
 from arena.errors import PluginError
@@ -22,7 +25,7 @@ class Walk(arena.PerSampleAttack):
 
     name, norm, access = "walk", "l2", "score"
 
-    def strike(self, model, x, y):
+    def strike(self, model: nn.Module, x: Tensor, y: Tensor) -> Any:
         noise = torch.randn_like(x) + numpy.random.rand() + random.random()
         for step in range(1, 200):
             image = (x + 0.02 * step * noise).clamp(0, 1)
@@ -36,23 +39,23 @@ class Ball(arena.FixedEpsilonAttack):
 
     name, norm, access = "ball", "linf", "gradient"
 
-    def strike(self, model, x, y, epsilon):
+    def strike(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
         gradient = torch.autograd.grad(torch.nn.functional.cross_entropy(model(x.requires_grad_()), y), x)[0]
         return (x + epsilon * gradient.sign()).clamp(0, 1)
 
 
 @pytest.fixture(scope="module")
-def linear():
+def linear() -> LinearDefense:
     return LinearDefense(classes=10)
 
 
 @pytest.mark.parametrize("attack", [Walk, Ball])
-def test_they_keep_the_contract(attack):
+def test_they_keep_the_contract(attack: type[arena.Attack]) -> None:
     report = check_attack(attack)
     assert report.ok, str(report)
 
 
-def test_each_sample_pays_for_its_own_queries_and_ends_by_itself(linear):
+def test_each_sample_pays_for_its_own_queries_and_ends_by_itself(linear: LinearDefense) -> None:
     x, y = linear.sample_images(6)
     free = arena.play(linear, Walk(), x, y)
     spent = sorted(record.queries for record in free)
@@ -65,7 +68,7 @@ def test_each_sample_pays_for_its_own_queries_and_ends_by_itself(linear):
             assert limited.queries == budget and limited.status == Status.NOT_FOUND
 
 
-def test_results_do_not_depend_on_the_global_generators(linear):
+def test_results_do_not_depend_on_the_global_generators(linear: LinearDefense) -> None:
     x, y = linear.sample_images(2)
     first = [record.distance for record in arena.play(linear, Walk(), x, y, seed=1)]
     torch.manual_seed(7)
@@ -75,9 +78,9 @@ def test_results_do_not_depend_on_the_global_generators(linear):
     assert [record.distance for record in arena.play(linear, Walk(), x, y, seed=2)] != first
 
 
-def test_what_the_library_never_asked_about_is_found_with_one_query(linear):
+def test_what_the_library_never_asked_about_is_found_with_one_query(linear: LinearDefense) -> None:
     class Blind(Walk):
-        def strike(self, model, x, y):
+        def strike(self, model: nn.Module, x: Tensor, y: Tensor) -> numpy.ndarray:
             return (1 - x).numpy()
 
     x, y = linear.sample_images(6)
@@ -87,9 +90,9 @@ def test_what_the_library_never_asked_about_is_found_with_one_query(linear):
     assert any(record.status == Status.FOUND for record in records)
 
 
-def test_a_library_may_ask_about_any_number_of_rows(linear):
+def test_a_library_may_ask_about_any_number_of_rows(linear: LinearDefense) -> None:
     class Many(Walk):
-        def strike(self, model, x, y):
+        def strike(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
             model(x.expand(5, -1, -1, -1))
             return super().strike(model, x, y)
 
@@ -98,9 +101,9 @@ def test_a_library_may_ask_about_any_number_of_rows(linear):
     assert [a.queries - b.queries for a, b in zip(more, fewer, strict=True)] == [5, 5, 5]
 
 
-def test_an_image_that_is_none_costs_its_sample_alone(linear):
+def test_an_image_that_is_none_costs_its_sample_alone(linear: LinearDefense) -> None:
     class Sometimes(Walk):
-        def strike(self, model, x, y):
+        def strike(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
             return x + torch.nan if torch.equal(x, first) else super().strike(model, x, y)
 
     x, y = linear.sample_images(3)
@@ -109,9 +112,9 @@ def test_an_image_that_is_none_costs_its_sample_alone(linear):
     assert status == [Status.REJECTED, Status.FOUND, Status.FOUND]
 
 
-def test_another_shape_is_refused_in_one_line(linear):
+def test_another_shape_is_refused_in_one_line(linear: LinearDefense) -> None:
     class Flat(Walk):
-        def strike(self, model, x, y):
+        def strike(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
             return x.flatten()
 
     x, y = linear.sample_images(2)
@@ -119,14 +122,14 @@ def test_another_shape_is_refused_in_one_line(linear):
         arena.play(linear, Flat(), x, y)
 
 
-def test_the_smallest_epsilon_is_searched_for_each_sample(linear):
+def test_the_smallest_epsilon_is_searched_for_each_sample(linear: LinearDefense) -> None:
     x, y = linear.sample_images(6)
     found = torch.tensor([record.distance for record in arena.play(linear, Ball(), x, y)])
     again = [arena.play(linear, Ball(epsilon=0.99 * float(d)), x, y)[n].status for n, d in enumerate(found)]
     assert found.isfinite().all() and again == 6 * [Status.NOT_FOUND]
 
 
-def test_one_epsilon_is_one_strike_inside_its_ball(linear):
+def test_one_epsilon_is_one_strike_inside_its_ball(linear: LinearDefense) -> None:
     x, y = linear.sample_images(6)
     distance = linear.minimal_distance("linf", x)
     epsilon = float(distance.median())
@@ -136,7 +139,7 @@ def test_one_epsilon_is_one_strike_inside_its_ball(linear):
     assert found.any() and not found.all() and not found[distance > epsilon].any()
 
 
-def test_the_code_of_the_base_is_part_of_the_identity(tmp_path, monkeypatch):
+def test_the_code_of_the_base_is_part_of_the_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package names it `arena.PerSampleAttack`, and imports nothing but arena."""
     (tmp_path / "handed_on.py").write_text("import toolkit\n\nclass Mine(toolkit.Base):\n    name = 'mine'\n")
     (tmp_path / "toolkit.py").write_text("import importlib\nBase = importlib.import_module('kit_base').Base\n")

@@ -15,7 +15,7 @@ HAND = {  # logits, the label being the first and the aim the last: the loss
 
 
 @pytest.mark.parametrize("logits", HAND, ids=len)
-def test_the_targeted_dlr_is_that_of_equation_7(logits):
+def test_the_targeted_dlr_is_that_of_equation_7(logits: tuple[float, ...]) -> None:
     scores = torch.tensor([logits])
     label, aim = torch.tensor([0]), torch.tensor([len(logits) - 1])
     assert targeted_dlr(scores, label, aim).item() == pytest.approx(HAND[logits])

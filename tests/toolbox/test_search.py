@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from arena.target.query_log import QueryLog
 from arena.target.target import Target
@@ -17,10 +18,11 @@ THRESHOLDS = st.lists(st.floats(2**-7, 1.5, width=32), min_size=1, max_size=6).m
 class Counted:
     """An attempt that fools from a threshold [B] on, noting which samples it was asked about, and at what epsilon."""
 
-    def __init__(self, thresholds):
-        self.thresholds, self.asked = thresholds, [[] for _ in thresholds]
+    def __init__(self, thresholds: Tensor) -> None:
+        self.thresholds = thresholds
+        self.asked: list[list[float]] = [[] for _ in thresholds]
 
-    def __call__(self, epsilon, index):
+    def __call__(self, epsilon: Tensor, index: Tensor) -> Tensor:
         assert len(epsilon) == len(index)
         for value, sample in zip(epsilon.tolist(), index.tolist(), strict=True):
             self.asked[sample].append(value)
@@ -28,7 +30,9 @@ class Counted:
 
 
 @given(thresholds=THRESHOLDS, steps=st.integers(1, 20), bisections=st.integers(0, 12))
-def test_the_smallest_epsilon_is_found_to_the_resolution_of_the_search(thresholds, steps, bisections):
+def test_the_smallest_epsilon_is_found_to_the_resolution_of_the_search(
+    thresholds: Tensor, steps: int, bisections: int
+) -> None:
     attempt = Counted(thresholds)
     found = smallest_epsilon(attempt, torch.linspace(0, 1, steps + 1)[1:], len(thresholds), bisections)
     reachable = thresholds <= 1
@@ -39,7 +43,7 @@ def test_the_smallest_epsilon_is_found_to_the_resolution_of_the_search(threshold
 
 
 @given(thresholds=THRESHOLDS, steps=st.integers(1, 20))
-def test_a_sample_is_not_asked_about_beyond_its_first_success(thresholds, steps):
+def test_a_sample_is_not_asked_about_beyond_its_first_success(thresholds: Tensor, steps: int) -> None:
     attempt = Counted(thresholds)
     smallest_epsilon(attempt, torch.linspace(0, 1, steps + 1)[1:], len(thresholds), bisections=0)
     for asked, threshold in zip(attempt.asked, thresholds.tolist(), strict=True):
@@ -47,10 +51,10 @@ def test_a_sample_is_not_asked_about_beyond_its_first_success(thresholds, steps)
 
 
 @given(windows=st.lists(st.integers(0, 2**10 - 1), min_size=1, max_size=4), bisections=st.integers(0, 6))
-def test_success_need_not_be_monotone_and_what_is_returned_has_succeeded(windows, bisections):
+def test_success_need_not_be_monotone_and_what_is_returned_has_succeeded(windows: list[int], bisections: int) -> None:
     fools = torch.tensor([[window >> bit & 1 for bit in range(10)] for window in windows]).bool()  # in tenths
 
-    def attempt(epsilon, index):
+    def attempt(epsilon: Tensor, index: Tensor) -> Tensor:
         return fools[index, (epsilon * 10).floor().long().clamp(max=9)]
 
     found = smallest_epsilon(attempt, (torch.arange(10) + 0.5) / 10, len(windows), bisections)
@@ -60,7 +64,7 @@ def test_success_need_not_be_monotone_and_what_is_returned_has_succeeded(windows
     assert (found[index] <= (fools.int().argmax(1)[index] + 0.5) / 10).all()  # no later than the first on the grid
 
 
-def test_bisection_leaves_alone_what_has_no_success():
+def test_bisection_leaves_alone_what_has_no_success() -> None:
     attempt = Counted(torch.tensor([0.3, 0.3]))
     found = bisect(attempt, torch.zeros(2), torch.tensor([torch.inf, 1.0]), 8)
     assert found[0].isinf()
@@ -68,7 +72,7 @@ def test_bisection_leaves_alone_what_has_no_success():
     assert 0.3 <= found[1] <= 0.3 + 2**-8
 
 
-def test_walking_back_ends_at_the_boundary():
+def test_walking_back_ends_at_the_boundary() -> None:
     defense = LinearDefense()
     x, y = defense.sample_images(4)
     target = Target(defense, QueryLog(x, y, "l2"), "decision")

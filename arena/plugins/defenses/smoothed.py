@@ -76,7 +76,7 @@ class Smoothed(arena.Defense):
         return {}
 
 
-def smoothed(cls: type[arena.Defense]) -> type[arena.Defense]:
+def smoothed(cls: type[arena.Defense]) -> type[Smoothed]:
     """The defense `cls`, smoothed: "smoothed-NAME", with the settings of both."""
 
     class SmoothedDefense(Smoothed):

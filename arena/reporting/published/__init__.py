@@ -45,7 +45,7 @@ DEFENSES = {
 
 
 @cache
-def table1() -> dict[tuple[str, str, str], Cell]:
+def table1() -> dict[tuple[Norm, str, str], Cell]:
     """The cells by (norm, attack, defense), "all" among the attacks; blank ones are missing."""
     return {
         (line["norm"], line["attack"], line["defense"]): Cell(float(line["median_distance"]), _accuracy(line))
