@@ -2,15 +2,19 @@
 
 import math
 import shutil
+from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 from stores import defense as identity
+from torch import Tensor
 
 from arena.cli import cli
 from arena.errors import UserError
@@ -29,7 +33,9 @@ MILD = Calibration(alpha=1.0, eta=0.5)
 SHAPE = (1, 28, 28)
 
 
-def calibrated(cls=LinearDefense, calibration=MILD, **settings):
+def calibrated(
+    cls: type[LinearDefense] = LinearDefense, calibration: Calibration = MILD, **settings: Any
+) -> LinearDefense:
     defense = cls(classes=3, **settings)
     defense.calibration = calibration
     return defense
@@ -41,10 +47,10 @@ class Far(Defense):
     name, gradient, calibration = "far", "exact", Calibration(alpha=40.0, eta=1e-9)
     images = torch.rand(3, 784, generator=torch.Generator().manual_seed(5)).round()
 
-    def scores(self, x):
+    def scores(self, x: Tensor) -> Tensor:
         return -torch.cdist(x.flatten(1), self.images)
 
-    def score_gradient(self, x):
+    def score_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         offsets = self.images - x.flatten(1)[:, None]
         return self.scores(x), (offsets / offsets.norm(dim=2, keepdim=True)).view(len(x), 3, *x.shape[1:])
 
@@ -54,7 +60,9 @@ class Far(Defense):
     alpha=st.floats(0.1, 10),
     eta=st.sampled_from([0.0, 1e-12, 1e-3, 1.0, 1e6]),
 )
-def test_the_log_odds_cross_their_limit_where_the_confidence_does(scores, alpha, eta):
+def test_the_log_odds_cross_their_limit_where_the_confidence_does(
+    scores: list[float], alpha: float, eta: float
+) -> None:
     calibration, logits = Calibration(alpha, eta), torch.tensor([scores], dtype=torch.float64)
     for label in range(len(scores)):
         sure = float(confidence(logits, calibration)[0, label])
@@ -65,7 +73,7 @@ def test_the_log_odds_cross_their_limit_where_the_confidence_does(scores, alpha,
 
 @pytest.mark.parametrize("cls", [LinearDefense, ExactLinearDefense, BinaryLinearDefense])
 @pytest.mark.parametrize("estimated", [False, True])
-def test_every_class_of_a_linear_defense_is_reached(cls, estimated):
+def test_every_class_of_a_linear_defense_is_reached(cls: type[LinearDefense], estimated: bool) -> None:
     defense = calibrated(cls)
     ended = {one.label: one for one in ascend(defense, range(3), SHAPE, estimated=estimated)}
     assert ended.keys() == {0, 1, 2}
@@ -78,7 +86,7 @@ def test_every_class_of_a_linear_defense_is_reached(cls, estimated):
         assert one.gradient == ("estimated" if estimated else cls.gradient)
 
 
-def test_a_step_gains_what_the_slope_allows_and_no_more():
+def test_a_step_gains_what_the_slope_allows_and_no_more() -> None:
     """Two classes, eta = 0: the log odds are (w_y - w_k) . x, which a step of length s raises by s ||w_y - w_k||."""
     defense = LinearDefense(classes=2)
     defense.calibration = Calibration(alpha=0.2, eta=0.0)
@@ -90,7 +98,7 @@ def test_a_step_gains_what_the_slope_allows_and_no_more():
         assert least <= one.steps <= math.ceil(1.1 * least)  # the box takes a little of each step
 
 
-def test_far_from_the_data_the_confidence_is_flat_and_the_ascent_goes_on():
+def test_far_from_the_data_the_confidence_is_flat_and_the_ascent_goes_on() -> None:
     defense = Far()
     noise = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0), requires_grad=True)
     sure = defense.confidence(noise)
@@ -101,7 +109,7 @@ def test_far_from_the_data_the_confidence_is_flat_and_the_ascent_goes_on():
         assert np.linalg.norm(one.image.ravel() - Far.images[one.label].numpy()) < 1
 
 
-def test_classes_end_as_they_would_alone_whatever_the_batch():
+def test_classes_end_as_they_would_alone_whatever_the_batch() -> None:
     defense = calibrated()
     together = {one.label: one for one in ascend(defense, range(3), SHAPE, seed=4)}
     (alone,) = ascend(defense, [2], SHAPE, seed=4)
@@ -111,11 +119,11 @@ def test_classes_end_as_they_would_alone_whatever_the_batch():
 
 
 @pytest.mark.parametrize("estimated", [False, True])
-def test_every_query_is_counted(estimated):
+def test_every_query_is_counted(estimated: bool) -> None:
     asked = {"images": 0}
 
     class Counting(LinearDefense):
-        def scores(self, x):
+        def scores(self, x: Tensor) -> Tensor:
             asked["images"] += len(x)
             return super().scores(x)
 
@@ -125,7 +133,7 @@ def test_every_query_is_counted(estimated):
     assert one.gradient_queries == (0 if estimated else one.steps)
 
 
-def test_what_cannot_be_reached_ends_after_the_last_step():
+def test_what_cannot_be_reached_ends_after_the_last_step() -> None:
     """eta so large that no image has evidence beside it."""
     defense = calibrated(calibration=Calibration(alpha=1.0, eta=1e30))
     (one,) = ascend(defense, [0], SHAPE, steps=7)
@@ -133,7 +141,7 @@ def test_what_cannot_be_reached_ends_after_the_last_step():
     assert one.confidence == pytest.approx(1 / 3)
 
 
-def test_a_defense_without_confidence_or_gradient_is_refused_by_name():
+def test_a_defense_without_confidence_or_gradient_is_refused_by_name() -> None:
     with pytest.raises(UserError, match="linear has no calibrated confidence"):
         next(ascend(LinearDefense(), [0], SHAPE))
 
@@ -145,7 +153,7 @@ def test_a_defense_without_confidence_or_gradient_is_refused_by_name():
     assert next(ascend(calibrated(Opaque), [0], SHAPE, estimated=True)).status == Status.FOUND
 
 
-def test_rows_come_back_as_they_were_and_a_longer_ascent_replaces_a_shorter(tmp_path):
+def test_rows_come_back_as_they_were_and_a_longer_ascent_replaces_a_shorter(tmp_path: Path) -> None:
     image = np.random.default_rng(0).random((1, 28, 28), dtype=np.float32)
     short = Distal(3, "exact", 0, Status.NOT_FOUND, 0.25, 50, 52, 50, 1.5, image)
     with closing(open_store(str(tmp_path / "a.db"))) as store:
@@ -168,12 +176,15 @@ def test_rows_come_back_as_they_were_and_a_longer_ascent_replaces_a_shorter(tmp_
     assert [getattr(row, name) for name in fields] == [getattr(long, name) for name in fields]
 
 
+Command = Callable[..., tuple[Result, dict[str, list[Distal]]]]
+
+
 @pytest.fixture
-def arena(tmp_path, monkeypatch):
+def arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Runs `arena distal` on a store in an empty folder; gives the result and the rows of that store."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments):
+    def call(*arguments: str) -> tuple[Result, dict[str, list[Distal]]]:
         outcome = CliRunner().invoke(cli, ["distal", "--db", "a.db", *arguments], standalone_mode=False)
         with closing(open_store("a.db")) as store, store.reading() as connection:
             return outcome, distal_rows.read(connection)
@@ -181,7 +192,7 @@ def arena(tmp_path, monkeypatch):
     return call
 
 
-def test_the_command_plays_what_is_missing_and_shows_how_it_ended(arena):
+def test_the_command_plays_what_is_missing_and_shows_how_it_ended(arena: Command) -> None:
     outcome, first = arena("--defense", "cnn", "--steps", "6")
     assert outcome.return_value == 0
     found = [one for one in first["cnn"] if one.status == Status.FOUND]
@@ -194,7 +205,7 @@ def test_the_command_plays_what_is_missing_and_shows_how_it_ended(arena):
     assert all((one.seconds == seconds[one.label]) == (one.status == Status.FOUND) for one in first["cnn"])
 
 
-def test_a_defense_that_cannot_be_asked_does_not_keep_the_others_from_it(arena, tmp_path):
+def test_a_defense_that_cannot_be_asked_does_not_keep_the_others_from_it(arena: Command, tmp_path: Path) -> None:
     shutil.copy(ZOO / "madry.safetensors", tmp_path / "bare.safetensors")  # without the card that has the calibration
     (tmp_path / "arena.toml").write_text('[defense.madry]\nweights = "bare.safetensors"\n')
     outcome, rows = arena("--defense", "madry", "--defense", "cnn", "--steps", "1")
@@ -202,12 +213,12 @@ def test_a_defense_that_cannot_be_asked_does_not_keep_the_others_from_it(arena, 
     assert outcome.stderr.splitlines()[-1].startswith("failed: madry: defense madry has no calibrated confidence")
 
 
-def test_the_command_takes_as_many_steps_as_the_function():
+def test_the_command_takes_as_many_steps_as_the_function() -> None:
     (steps,) = [option.default for option in cli.commands["distal"].params if option.name == "steps"]
     assert steps == STEPS
 
 
-def test_an_unknown_defense_is_an_error_before_anything_is_asked(arena):
+def test_an_unknown_defense_is_an_error_before_anything_is_asked(arena: Command) -> None:
     outcome, rows = arena("--defense", "cnn", "--defense", "cnx")
     assert isinstance(outcome.exception, UserError) and "did you mean cnn" in str(outcome.exception)
     assert rows == {}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +14,8 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import MNIST, bound, defense, open_match, record, store_bounds
+from torch import Tensor
+from typed import Batch, present
 
 import arena
 from arena.cli import cli
@@ -21,9 +26,9 @@ from arena.evaluation.bounds.separate import SeparateBound
 from arena.evaluation.lower_bounds import lower_bounds
 from arena.geometry.distances import distance, per_row
 from arena.geometry.halfspaces import project
-from arena.geometry.norms import NORMS
+from arena.geometry.norms import NORMS, Norm
 from arena.interface.contracts import Defense
-from arena.interface.prototypes import FiniteSet, Points, Pool, input_of
+from arena.interface.prototypes import FiniteSet, HasPrototypes, Points, Pool, input_of
 from arena.reporting.columns import render
 from arena.store import bounds as bound_rows
 from arena.store.leaderboard import Bracket
@@ -45,19 +50,19 @@ class Neighbors(Defense):
 
     name, gradient = "neighbors", "none"
 
-    def __init__(self, seed, classes=3, each=4, threshold=None):
+    def __init__(self, seed: int, classes: int = 3, each: int = 4, threshold: float | None = None) -> None:
         super().__init__()
         rng = torch.Generator().manual_seed(seed)
         self.sets = [
             (torch.rand(each, 784, generator=rng) < 0.3) * torch.rand(each, 784, generator=rng) for _ in range(classes)
         ]
-        self.binary_threshold = threshold
+        self.binary_threshold = threshold  # type: ignore[misc]  # a class has one; these differ
 
     @property
-    def prototypes(self):
+    def prototypes(self) -> FiniteSet:
         return FiniteSet(self.sets)
 
-    def scores(self, x):
+    def scores(self, x: Tensor) -> Tensor:
         input = input_of(self, x)
         return -torch.stack([torch.cdist(input, images).amin(1) for images in self.sets], 1)
 
@@ -69,7 +74,7 @@ class LinearDecoders(Defense):
     name, gradient = "linear-decoders", "none"
     finite = False
 
-    def __init__(self, seed=0, classes=3):
+    def __init__(self, seed: int = 0, classes: int = 3) -> None:
         super().__init__()
         rng = torch.Generator().manual_seed(seed)
         self.centers = 0.35 + 0.3 * torch.rand(classes, 784, generator=rng)
@@ -77,30 +82,30 @@ class LinearDecoders(Defense):
         self.scales = torch.ones(classes)
 
     @property
-    def prototypes(self):
+    def prototypes(self) -> LinearDecoders:
         return self
 
-    def scores(self, x):
+    def scores(self, x: Tensor) -> Tensor:
         return -self._parts(x.flatten(1))[1]
 
-    def _parts(self, input):
+    def _parts(self, input: Tensor) -> tuple[Tensor, Tensor]:
         """The best z [N, C, 4] and f [N, C]."""
         away = input[:, None] - self.centers
         z = away @ self.basis / 1.5
         return z, away.square().sum(-1) - 1.5 * z.square().sum(-1)
 
-    def _points(self, z):
+    def _points(self, z: Tensor) -> Points:
         return Points(z, self.centers + z @ self.basis.T, z.square().sum(-1) / 2)
 
-    def nearest(self, input):
+    def nearest(self, input: Tensor) -> Points:
         return self._points(self._parts(input)[0])
 
-    def pool(self, label, seed=0):
+    def pool(self, label: int, seed: int = 0) -> Pool:
         z = torch.randn(300, 4, generator=torch.Generator().manual_seed(seed))
         return Pool(z, self.centers[label] + z @ self.basis.T, z.square().sum(-1) / 2)
 
     @torch.enable_grad()
-    def refine(self, start, objective, steps):
+    def refine(self, start: Points, objective: Callable[[Tensor, Tensor], Tensor], steps: int) -> Points:
         z = start.code.clone().requires_grad_()
         adam = torch.optim.Adam([z], lr=0.05)
         for _ in range(steps - 1):
@@ -109,7 +114,7 @@ class LinearDecoders(Defense):
             adam.step()
         return self._points(z.detach())
 
-    def minimal_distance(self, norm, x, y):
+    def minimal_distance(self, norm: Norm, x: Tensor, y: Tensor) -> Tensor:
         """In closed form: f_c - f_y falls along 2 M (a_c - a_y), a linear problem for each other class."""
         centers = self.centers.double()
         apart = centers - centers[y][:, None]
@@ -120,7 +125,9 @@ class LinearDecoders(Defense):
         return found.scatter(1, y[:, None], torch.inf).amin(1)
 
 
-def attempts(norm, x, y, limit, targets, rng):
+def attempts(
+    norm: Norm, x: Tensor, y: Tensor, limit: Tensor, targets: list[Tensor], rng: torch.Generator
+) -> Iterator[Tensor]:
     """Perturbations of at most `limit` [B] in the box: to other images, and at random."""
     noise = torch.randn(x.shape, generator=rng)
     for direction in [noise, noise.sign(), *(target.view_as(x[:1]) - x for target in targets)]:
@@ -138,7 +145,9 @@ def attempts(norm, x, y, limit, targets, rng):
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("cls", [LinearPrototypes, BinaryPrototypes])
 @pytest.mark.parametrize("classes", [2, 10])
-def test_with_one_prototype_a_class_the_joint_bound_is_the_minimal_distance(cls, classes, norm):
+def test_with_one_prototype_a_class_the_joint_bound_is_the_minimal_distance(
+    cls: type[LinearPrototypes], classes: int, norm: Norm
+) -> None:
     defense = cls(classes=classes)
     x, y = defense.sample_images(6)
     exact = defense.minimal_distance(norm, x)
@@ -146,7 +155,7 @@ def test_with_one_prototype_a_class_the_joint_bound_is_the_minimal_distance(cls,
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_between_two_samples_the_separate_bound_is_known(norm):
+def test_between_two_samples_the_separate_bound_is_known(norm: Norm) -> None:
     """From a sample, r = 0: half the distance in L2. The box is not in it."""
     defense = LinearPrototypes(classes=2)
     x, y = defense.matrix.view(2, 1, 28, 28), torch.arange(2)
@@ -160,7 +169,7 @@ def test_between_two_samples_the_separate_bound_is_known(norm):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_linear_decoders_are_bounded_closely(norm):
+def test_linear_decoders_are_bounded_closely(norm: Norm) -> None:
     defense = LinearDecoders()
     x = torch.rand(3, 784, generator=torch.Generator().manual_seed(1)).lerp(defense.centers, 0.8).view(3, 1, 28, 28)
     y = defense.scores(x).argmax(1)
@@ -175,7 +184,9 @@ def test_linear_decoders_are_bounded_closely(norm):
 @pytest.mark.parametrize(("kind", "norm"), ALL_KINDS)
 @settings(max_examples=4)
 @given(seed=st.integers(0, 10**6), share=st.floats(0.5, 0.999), threshold=st.sampled_from([None, 0.5]))
-def test_nothing_below_the_bound_flips_the_class(kind, norm, seed, share, threshold):
+def test_nothing_below_the_bound_flips_the_class(
+    kind: str, norm: Norm, seed: int, share: float, threshold: float | None
+) -> None:
     defense = Neighbors(seed, threshold=threshold)
     rng = torch.Generator().manual_seed(seed)
     x = torch.cat(defense.sets)[::2].lerp(torch.rand(6, 784, generator=rng), 0.2).view(6, 1, 28, 28)
@@ -190,7 +201,7 @@ def test_nothing_below_the_bound_flips_the_class(kind, norm, seed, share, thresh
 
 
 @pytest.mark.parametrize(("norm", "alone", "exact"), [("l2", 28 * 0.3, 28 * 0.5), ("linf", 0.3, 0.5), ("l0", 262, 436)])
-def test_prototypes_of_the_label_on_the_way_are_counted(norm, alone, exact):
+def test_prototypes_of_the_label_on_the_way_are_counted(norm: Norm, alone: float, exact: float) -> None:
     """Grey images: from 0.1, the nearest of its class, over 0.5, also of its class, to 0.7. (L0: each pixel goes up to
     white, which closes 1.08 of the offset of 784 x 0.36, or 0.36 of 784 x 0.2.)"""
     defense = Neighbors(0)
@@ -200,7 +211,7 @@ def test_prototypes_of_the_label_on_the_way_are_counted(norm, alone, exact):
     assert values == pytest.approx([alone, exact], rel=1e-4)
 
 
-def test_a_finite_set_is_searched_as_if_every_prototype_were_tried():
+def test_a_finite_set_is_searched_as_if_every_prototype_were_tried() -> None:
     defense = Neighbors(1, classes=4, each=300)
     x = torch.cat(defense.sets)[::200].lerp(torch.rand(6, 784, generator=torch.Generator().manual_seed(0)), 0.3)
     y = defense.scores(x.view(6, 1, 28, 28)).argmax(1)
@@ -216,20 +227,21 @@ def test_a_finite_set_is_searched_as_if_every_prototype_were_tried():
         assert float(found.value[row]) == pytest.approx(least, rel=1e-6)
 
 
-def test_a_misclassified_image_has_no_distance():
+def test_a_misclassified_image_has_no_distance() -> None:
     defense = LinearPrototypes(classes=3)
     x, y = defense.sample_images(4)
     assert bounds.joint(defense, x, (y + 1) % 3, "l2").value.tolist() == [0] * 4
 
 
-def test_a_defense_without_prototypes_is_one_line():
+def test_a_defense_without_prototypes_is_one_line() -> None:
     with pytest.raises(UserError, match="defense cnn has no prototypes"):
         bounds.joint(arena.load_defense("cnn"), torch.zeros(1, 1, 28, 28), torch.tensor([0]), "l2")
 
 
 @pytest.mark.parametrize("name", ["abs", "binary-abs", "nearest-neighbor"])
-def test_prototypes_say_what_the_defense_says(name, mnist):
+def test_prototypes_say_what_the_defense_says(name: str, mnist: Batch) -> None:
     defense, x = arena.load_defense(name), mnist[0][:3]
+    assert isinstance(defense, HasPrototypes)
     prototypes, input = defense.prototypes, input_of(defense, x)
     points = prototypes.nearest(input)
     score = prototypes.scales * ((input[:, None] - points.image).square().sum(-1) + points.penalty)
@@ -245,7 +257,7 @@ def test_prototypes_say_what_the_defense_says(name, mnist):
     assert torch.equal(pool.image, other.image) == prototypes.finite
 
 
-def test_the_command_computes_what_is_missing(tmp_path):
+def test_the_command_computes_what_is_missing(tmp_path: Path) -> None:
     url = str(tmp_path / "arena.db")
     with closing(open_store(url)) as store:
         joint, nearest = arena.load_bound("joint").identity, arena.load_defense("nearest-neighbor").identity
@@ -263,14 +275,15 @@ def test_the_command_computes_what_is_missing(tmp_path):
         assert isinstance(nobody.exception, UserError) and message in str(nobody.exception)
 
 
-def test_with_a_tournament_the_cheap_bounds_of_its_norms_are_computed(tmp_path):
+def test_with_a_tournament_the_cheap_bounds_of_its_norms_are_computed(tmp_path: Path) -> None:
     settings, url = tmp_path / "arena.toml", str(tmp_path / "arena.db")
     settings.write_text("[tournament]\nsamples = 2\ndefenses = ['cnn']\nattacks = ['fgsm']\n")
     run = ["run", str(settings), "--db", url, "--workers", "1", "--quiet"]
     assert CliRunner().invoke(cli, run, standalone_mode=False).return_value == 0
     with closing(open_store(url)) as store:
         (row,) = store.leaderboard(by="defense")
-        assert row.bracket.proven == 1 and 0 < row.bracket.lower_bound_mean < row.bracket.mean_distance
+        bracket = present(row.bracket)
+        assert bracket.proven == 1 and 0 < bracket.lower_bound_mean < bracket.mean_distance
         with store.reading() as connection:
             values = connection.exec_driver_sql("SELECT bound, kind, norm, sample FROM current_bound").all()
     assert set(values) == {("lipschitz", "certificate", "linf", sample) for sample in range(2)}
@@ -279,11 +292,11 @@ def test_with_a_tournament_the_cheap_bounds_of_its_norms_are_computed(tmp_path):
 class Wrong(arena.Bound):
     name, norms, kind = "wrong", ("l2",), "certificate"
 
-    def __init__(self, answer):
+    def __init__(self, answer: Callable[[Tensor], Any]) -> None:
         super().__init__()
         self.answer = answer
 
-    def run(self, defense, x, y, norm, rng):
+    def run(self, defense: Defense, x: Tensor, y: Tensor, norm: Norm, rng: torch.Generator) -> Tensor:
         return self.answer(x)
 
 
@@ -298,14 +311,14 @@ class Wrong(arena.Bound):
         (lambda x: x.zero_().double().sum((1, 2, 3)), "modified its input"),
     ],
 )
-def test_what_a_bound_returns_is_checked(answer, message):
+def test_what_a_bound_returns_is_checked(answer: Callable[[Tensor], Any], message: str) -> None:
     defense = LinearPrototypes(classes=3)
     x, y = defense.sample_images(3)
     with pytest.raises(PluginError, match=message):
         lower_bounds(Wrong(answer), defense, x, y, "l2")
 
 
-def test_a_misclassified_image_has_no_distance_whatever_the_bound():
+def test_a_misclassified_image_has_no_distance_whatever_the_bound() -> None:
     defense = LinearPrototypes(classes=3)
     x, y = defense.sample_images(4)
     labels = torch.where(torch.arange(4) == 2, (y + 1) % 3, y)
@@ -313,7 +326,7 @@ def test_a_misclassified_image_has_no_distance_whatever_the_bound():
     assert lower_bounds(ones, defense, x, labels, "l2").tolist() == [1, 1, 0, 1]
 
 
-def test_a_bound_that_another_program_stored_meanwhile_stays():
+def test_a_bound_that_another_program_stored_meanwhile_stays() -> None:
     with closing(open_store("sqlite://")) as store:
         store_bounds(store, {0: 1.0, 1: 3.0})
         store_bounds(store, {1: 2.0, 2: 4.0})
@@ -321,7 +334,7 @@ def test_a_bound_that_another_program_stored_meanwhile_stays():
         assert bound_rows.read(store, series) == {0: 1.0, 1: 3.0, 2: 4.0}
 
 
-def test_the_leaderboard_counts_the_best_bound_and_the_least_seed_of_the_current_data():
+def test_the_leaderboard_counts_the_best_bound_and_the_least_seed_of_the_current_data() -> None:
     with closing(open_store("sqlite://")) as store:
         found = [record(0, distance=2.0), record(1, distance=4.0), record(2, distance=9.0)]
         store.append(open_match(store, defense()), found)
@@ -331,9 +344,10 @@ def test_the_leaderboard_counts_the_best_bound_and_the_least_seed_of_the_current
         store_bounds(store, {0: 0.75, 1: 0.25}, by=bound("separate"), kind="certificate")
         store_bounds(store, {0: 9.0}, data_hash="other")
         (row,) = store.leaderboard(by="defense")
-        assert (row.bracket.lower_bound_mean, row.bracket.mean_distance) == ((0.75 + 3.0) / 2, (2.0 + 4.0) / 2)
-        assert row.bracket.tightness == (0.75 / 2 + 3.0 / 4) / 2
-        assert row.bracket.proven == 0.5 and row.statistical is None
+        bracket = present(row.bracket)
+        assert (bracket.lower_bound_mean, bracket.mean_distance) == ((0.75 + 3.0) / 2, (2.0 + 4.0) / 2)
+        assert bracket.tightness == (0.75 / 2 + 3.0 / 4) / 2
+        assert bracket.proven == 0.5 and row.statistical is None
         with store.reading() as connection:
             view = connection.exec_driver_sql("SELECT lower_bound_mean, mean_distance FROM leaderboard").all()
             assert set(view) == {(1.875, 3.0)}
@@ -348,7 +362,7 @@ def test_the_leaderboard_counts_the_best_bound_and_the_least_seed_of_the_current
             assert best[0] == bound_rows.LowerBound(0.75, "separate", "certificate")
 
 
-def test_statistical_bounds_are_shown_apart():
+def test_statistical_bounds_are_shown_apart() -> None:
     with closing(open_store("sqlite://")) as store:
         store.append(open_match(store, defense()), [record(0, distance=2.0), record(1, "not_found")])
         store_bounds(store, {0: 0.5}, kind="certificate")

@@ -1,33 +1,44 @@
 """What a defense is asked before anything is played against it."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
+from typed import Batch
 
 import arena
-from arena.evaluation.preflight import preflight
+from arena.evaluation.preflight import Remark, preflight
 from arena.testing import BinaryLinearDefense, LinearDefense
 
 X, Y = LinearDefense(classes=4, seed=3).sample_images(6, seed=4)
 
 
-def remarks(scores, x=X, y=Y, kind=LinearDefense, **attributes):
-    defense = type("Checked", (kind,), {"scores": scores} if scores else {})(classes=4, seed=3)
+def remarks(
+    scores: Callable[[LinearDefense, Tensor], Tensor] | None,
+    x: Tensor = X,
+    y: Tensor = Y,
+    kind: type[LinearDefense] = LinearDefense,
+    **attributes: Any,
+) -> list[Remark]:
+    defense: LinearDefense = type("Checked", (kind,), {"scores": scores} if scores else {})(classes=4, seed=3)
     vars(defense).update(attributes)
     return preflight(defense, x, y)
 
 
-def linear(self, x):
+def linear(self: LinearDefense, x: Tensor) -> Tensor:
     return LinearDefense.scores(self, x)
 
 
 @pytest.mark.parametrize("kind", [LinearDefense, BinaryLinearDefense])
-def test_an_honest_defense_passes_without_a_word(kind):
+def test_an_honest_defense_passes_without_a_word(kind: type[LinearDefense]) -> None:
     assert remarks(None, kind=kind) == []
     assert remarks(None, X[:1], Y[:1], kind=kind) == []
 
 
 @pytest.mark.parametrize("name", ["cnn", "binary-cnn", "madry", "nearest-neighbor"])
-def test_the_shipped_defenses_pass_without_a_word(name, mnist):
+def test_the_shipped_defenses_pass_without_a_word(name: str, mnist: Batch) -> None:
     assert preflight(arena.load_defense(name), mnist[0][:4], mnist[1][:4]) == []
 
 
@@ -42,7 +53,7 @@ def test_the_shipped_defenses_pass_without_a_word(name, mnist):
         (lambda self, x: linear(self, x.detach()), "declares gradient = 'autograd', but has none"),
     ],
 )
-def test_what_may_mislead_is_warned_of(scores, words):
+def test_what_may_mislead_is_warned_of(scores: Callable[[LinearDefense, Tensor], Tensor], words: str) -> None:
     (remark,) = remarks(scores)
     assert remark.level == "warn" and words in remark.what and "linear" in remark.what and remark.remedy
     assert "\n" not in str(remark)
@@ -59,7 +70,7 @@ def test_what_may_mislead_is_warned_of(scores, words):
         (lambda self, x: linear(self, torch.nn.BatchNorm1d(784)(x.flatten(1))), "cannot be asked: ValueError"),
     ],
 )
-def test_what_cannot_be_played_is_refused(scores, words):
+def test_what_cannot_be_played_is_refused(scores: Callable[[LinearDefense, Tensor], Tensor], words: str) -> None:
     x = X.clone()
     (remark,) = remarks(scores, x)
     assert remark.level == "refuse" and words in remark.what and "linear" in remark.what
@@ -74,19 +85,19 @@ def test_what_cannot_be_played_is_refused(scores, words):
         ({"wrapper": type("Wrapper", (), {})()}, "self.wrapper.net"),
     ],
 )
-def test_training_mode_is_found_wherever_the_network_is_kept(held, path):
+def test_training_mode_is_found_wherever_the_network_is_kept(held: dict[str, Any], path: str) -> None:
     if "wrapper" in held:
         held["wrapper"].net = torch.nn.Sequential(torch.nn.Dropout())
     (remark,) = remarks(None, **held)
     assert remark.level == "warn" and path in remark.what and remark.remedy == f"call {path}.eval()"
 
 
-def test_labels_without_a_class_are_named():
+def test_labels_without_a_class_are_named() -> None:
     (remark,) = remarks(None, y=torch.tensor([0, 7, 1, 7, 2, 9]))
     assert remark.level == "warn" and "4 classes, and none for label 7, 9" in remark.what
 
 
-def test_global_random_state_is_left_alone():
+def test_global_random_state_is_left_alone() -> None:
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)

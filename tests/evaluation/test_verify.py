@@ -1,23 +1,29 @@
 """`arena verify` believes bytes only: whatever was changed in the database is found."""
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from stores import bound, store_bounds
+from torch import Tensor
+from typed import Batch, present
 
 import arena
 from arena import cli
 from arena.data import data_hash
 from arena.evaluation.verify import replay
-from arena.geometry.norms import NORMS
+from arena.geometry.norms import NORMS, Norm
 from arena.store import evidence, integrity
 from arena.store.blobs import PRUNED, pack, unpack
-from arena.store.store import MatchKey, Unit, open_store
+from arena.store.store import MatchKey, Store, Unit, open_store
 from arena.tournament import answers, worker
+from arena.tournament.jobs import VerifyJob
 from arena.tournament.plan import job_seed
 from arena.tournament.sinks import VerifySink
 from arena.tournament.verification import plan_verification
@@ -34,7 +40,7 @@ NOTHING_FOUND = (
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory, mnist):
+def played(tmp_path_factory: pytest.TempPathFactory, mnist: Batch) -> Path:
     """A database in which fgsm met cnn, one of its samples misclassified."""
     file = tmp_path_factory.mktemp("played") / "arena.db"
     defense, attack = arena.load_defense("cnn"), arena.load_attack("fgsm")
@@ -55,13 +61,16 @@ def played(tmp_path_factory, mnist):
     return file
 
 
+Database = Callable[..., SimpleNamespace]
+
+
 @pytest.fixture
-def database(played, tmp_path):
+def database(played: Path, tmp_path: Path) -> Database:
     """A copy to tamper with: `database(sql, *parameters)` changes it, then gives the report."""
     copy = tmp_path / "arena.db"
     copy.write_bytes(played.read_bytes())
 
-    def tamper(statement="select 1", *parameters, **how):
+    def tamper(statement: str = "select 1", *parameters: bytes, **how: Any) -> SimpleNamespace:
         with closing(sqlite3.connect(copy)) as connection, connection:
             connection.execute("pragma ignore_check_constraints = on")
             connection.execute(statement, parameters)
@@ -71,13 +80,14 @@ def database(played, tmp_path):
     return tamper
 
 
-def verified(store, **how):
+def verified(store: Store, **how: Any) -> SimpleNamespace:
     """What the jobs of a verification come to, here all in this process: a line each names match and sample."""
     with store.reading_damaged() as connection:
         damage = list(integrity.faults(connection))
     sink = VerifySink()
     report = SimpleNamespace(damage=damage, checked=0, replayed=0, failures=[], fragile=[])
     for job in plan_verification(store, sink, timeout=60, **how).jobs:
+        assert isinstance(job, VerifyJob)
         rows, _ = answers.rows_and_seconds(worker.perform(job))
         found, where = answers.verification(job, rows), f"{job.where}, "
         report.failures += [where + line for line in found.failures]
@@ -88,7 +98,7 @@ def verified(store, **how):
     return report
 
 
-def test_what_the_referee_stored_holds(database):
+def test_what_the_referee_stored_holds(database: Database) -> None:
     report = database(replays=5)
     assert (report.checked, report.damage, report.failures) == (SAMPLES, [], [])
 
@@ -119,14 +129,16 @@ def test_what_the_referee_stored_holds(database):
         ("label = 'seven'", "its label is 'seven'"),
     ],
 )
-def test_a_row_that_cannot_be_is_found(database, change, complaint):
+def test_a_row_that_cannot_be_is_found(database: Database, change: str, complaint: str) -> None:
     report = database(f"update result set {change} where sample = 3")
     assert report.checked == SAMPLES
     assert report.failures and all("sample 3: " in line for line in report.failures)
     assert any(complaint in line for line in report.failures)
 
 
-def test_a_pruned_image_is_no_damage_and_its_numbers_are_still_checked(database, bounded):
+def test_a_pruned_image_is_no_damage_and_its_numbers_are_still_checked(
+    database: Database, bounded: Callable[..., None]
+) -> None:
     report = database("update result set adversarial = ? where sample < 4", PRUNED)
     assert (report.checked, report.pruned, report.failures) == (SAMPLES, 4, [])
     assert "sample 2: its label is 1" in database("update result set label = 8 where sample = 2").failures[-1]
@@ -141,12 +153,12 @@ def test_a_pruned_image_is_no_damage_and_its_numbers_are_still_checked(database,
     assert any("sample 3: it is not_found, but was pruned" in line for line in report.failures)
 
 
-def test_a_sample_beyond_the_data_set_is_found(database):
+def test_a_sample_beyond_the_data_set_is_found(database: Database) -> None:
     report = database("update result set sample = 70000 where sample = 3")
     assert [line for line in report.failures if "sample 70000: the data set has no such sample" in line]
 
 
-def test_found_rows_rewritten_to_not_found_are_found_by_playing_again(database):
+def test_found_rows_rewritten_to_not_found_are_found_by_playing_again(database: Database) -> None:
     rewrite = f"update result set {NOTHING_FOUND} where status = 'found'"
     assert database(rewrite, replays=0).failures == []  # nothing that is stored says otherwise
     report = database(replays=1)
@@ -156,22 +168,23 @@ def test_found_rows_rewritten_to_not_found_are_found_by_playing_again(database):
     assert all("stored as not_found at inf" in line for line in report.failures)
 
 
-def test_a_misclassified_sample_rewritten_to_not_found_is_found(database):
+def test_a_misclassified_sample_rewritten_to_not_found_is_found(database: Database) -> None:
     report = database(f"update result set {NOTHING_FOUND} where status = 'misclassified'")
     assert len(report.failures) == 1 and "its clean image is classified as" in report.failures[0]
 
 
-def test_a_changed_distance_is_found_by_playing_again_unless_another_processor_explains_it(played, mnist):
+def test_a_changed_distance_is_found_by_playing_again_unless_another_processor_explains_it(
+    played: Path, mnist: Batch
+) -> None:
     defense, attack = arena.load_defense("cnn"), arena.load_attack("fgsm")
     with closing(open_store(str(played))) as store, store.reading() as connection:
         [match] = evidence.matches(connection)
         rows = evidence.rows(connection, match.id, [0, 1])
     seed = job_seed(0, "cnn", "fgsm", 0)
-    distances = [row.record.distance * (1 + change) for row, change in zip(rows, (4e-7, 6e-7), strict=True)]
-    changed = [
-        replace(row, record=replace(row.record, distance=distance))
-        for row, distance in zip(rows, distances, strict=True)
-    ]
+    changed = []
+    for row, change in zip(rows, (4e-7, 6e-7), strict=True):
+        found = present(row.record)
+        changed.append(replace(row, record=replace(found, distance=present(found.distance) * (1 + change))))
     assert replay(defense, attack, match, rows, seed, True).failures == []
     assert [line[:8] for line in replay(defense, attack, match, changed, seed, True).failures] == [
         "sample 0",
@@ -182,7 +195,7 @@ def test_a_changed_distance_is_found_by_playing_again_unless_another_processor_e
 
 
 @pytest.mark.parametrize("split", [range(0, 6), range(0, 9)])
-def test_a_chunk_played_in_parts_is_played_again_in_parts(tmp_path, mnist, split):
+def test_a_chunk_played_in_parts_is_played_again_in_parts(tmp_path: Path, mnist: Batch, split: range) -> None:
     """Samples were added: the second part had a seed of its own."""
     defense, attack = arena.load_defense("cnn"), arena.load_attack("gaussian-noise")
     x, y = mnist
@@ -197,7 +210,7 @@ def test_a_chunk_played_in_parts_is_played_again_in_parts(tmp_path, mnist, split
     assert report.failures == []
 
 
-def test_a_share_of_the_rows_is_chosen_by_a_seed(database):
+def test_a_share_of_the_rows_is_chosen_by_a_seed(database: Database) -> None:
     report = database("update result set label = 'x'", rate=0.5)
     assert report.checked == SAMPLES // 2
     assert database(rate=0.5).failures == report.failures != database(rate=0.5, seed=1).failures
@@ -227,12 +240,14 @@ def test_a_share_of_the_rows_is_chosen_by_a_seed(database):
         ),
     ],
 )
-def test_what_the_tables_would_refuse_is_found(database, statement, complaint):
+def test_what_the_tables_would_refuse_is_found(database: Database, statement: str, complaint: str) -> None:
     damage = database(statement).damage
     assert any(complaint in line for line in damage) if complaint else damage == []
 
 
-def test_an_index_that_does_not_say_what_its_table_says_is_found(database, played, tmp_path):
+def test_an_index_that_does_not_say_what_its_table_says_is_found(
+    database: Database, played: Path, tmp_path: Path
+) -> None:
     """Leaderboards read the index alone."""
     with closing(sqlite3.connect(tmp_path / "arena.db")) as connection:
         connection.execute("pragma writable_schema = on")
@@ -259,7 +274,7 @@ def test_an_index_that_does_not_say_what_its_table_says_is_found(database, playe
         ("label = (label + 1) % 10", "its label is"),
     ],
 )
-def test_a_changed_number_is_found(database, change, complaint):
+def test_a_changed_number_is_found(database: Database, change: str, complaint: str) -> None:
     report = database(f"update result set {change} where sample = 3")
     assert report.failures and all("match 1, fgsm against cnn, sample 3" in line for line in report.failures)
     assert any(complaint in line for line in report.failures)
@@ -273,7 +288,9 @@ def test_a_changed_number_is_found(database, change, complaint):
         (lambda image, clean: image * torch.nan, "leaves the box"),
     ],
 )
-def test_a_changed_image_is_found(database, played, mnist, change, complaint):
+def test_a_changed_image_is_found(
+    database: Database, played: Path, mnist: Batch, change: Callable[[Tensor, Tensor], Any], complaint: str
+) -> None:
     with closing(sqlite3.connect(played)) as connection:
         [(blob,)] = connection.execute("select adversarial from result where sample = 3")
     image = change(torch.from_numpy(unpack(blob).copy()), mnist[0][3])
@@ -281,7 +298,7 @@ def test_a_changed_image_is_found(database, played, mnist, change, complaint):
     assert any(complaint in line for line in report.failures)
 
 
-def test_a_sample_is_not_misclassified_because_a_row_says_so(database):
+def test_a_sample_is_not_misclassified_because_a_row_says_so(database: Database) -> None:
     report = database(
         "update result set status = 'misclassified', distance = 0, l0 = 0, l2 = 0, linf = 0, adversarial = null "
         "where sample = 3"
@@ -290,25 +307,28 @@ def test_a_sample_is_not_misclassified_because_a_row_says_so(database):
 
 
 @pytest.fixture
-def bounded(database, tmp_path):
+def bounded(database: Database, tmp_path: Path) -> Callable[..., None]:
     """`bounded(values, name, ...)` stores bounds of the cnn, of the played data unless told otherwise."""
 
-    def store(values, name="joint", **how):
+    def store(values: dict[int, float], name: str = "joint", **how: Any) -> None:
         with closing(open_store(str(tmp_path / "arena.db"))) as opened:
-            how = {"of": arena.load_defense("cnn").identity, "data_hash": data_hash("mnist", "test")} | how
-            store_bounds(opened, values, by=how.pop("by", bound(name)), **how)
+            cnn, data = arena.load_defense("cnn").identity, data_hash("mnist", "test")
+            usual: dict[str, Any] = {"of": cnn, "data_hash": data, "by": bound(name)}
+            store_bounds(opened, values, **usual | how)
 
     return store
 
 
-def of_sample_3(played, column):
+def of_sample_3(played: Path, column: str) -> float:
     with closing(sqlite3.connect(played)) as connection:
         return connection.execute(f"select {column} from result where sample = 3").fetchone()[0]
 
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("kind", ["certificate", "estimate"])
-def test_an_adversarial_below_its_bound_is_found(database, bounded, played, norm, kind):
+def test_an_adversarial_below_its_bound_is_found(
+    database: Database, bounded: Callable[..., None], played: Path, norm: Norm, kind: str
+) -> None:
     distance = of_sample_3(played, norm)
     bounded({3: 0.99 * distance}, "sound", norm=norm)
     bounded({3: 1.01 * distance}, "false", norm=norm, kind=kind)
@@ -317,7 +337,9 @@ def test_an_adversarial_below_its_bound_is_found(database, bounded, played, norm
     assert line.endswith(f"(false, {kind})")
 
 
-def test_a_fragile_adversarial_below_its_bound_is_told_apart(database, bounded, played, monkeypatch):
+def test_a_fragile_adversarial_below_its_bound_is_told_apart(
+    database: Database, bounded: Callable[..., None], played: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A bound speaks of converged inference; here that of the cnn is made to find every label."""
     label = of_sample_3(played, "label")
     bounded({3: 1.0}, norm="linf")
@@ -330,7 +352,9 @@ def test_a_fragile_adversarial_below_its_bound_is_told_apart(database, bounded, 
     assert not report.failures
 
 
-def test_what_does_not_bound_an_adversarial_does_not_accuse_it(database, bounded, played):
+def test_what_does_not_bound_an_adversarial_does_not_accuse_it(
+    database: Database, bounded: Callable[..., None], played: Path
+) -> None:
     l2 = of_sample_3(played, "l2")
     bounded({3: 3 * l2}, by=bound("joint", "before it was mended"))
     bounded({3: 2 * l2})
@@ -341,17 +365,19 @@ def test_what_does_not_bound_an_adversarial_does_not_accuse_it(database, bounded
     assert database().failures == []
 
 
-def test_another_defense_under_the_same_name_proves_nothing(database):
+def test_another_defense_under_the_same_name_proves_nothing(database: Database) -> None:
     report = database("update defense set fingerprint = 'f00'")
     assert report.checked == SAMPLES
     assert len(report.failures) == 1 and "12 rows cannot be checked" in report.failures[0]
 
 
-def test_a_row_older_than_a_norm_lacks_it(database):
+def test_a_row_older_than_a_norm_lacks_it(database: Database) -> None:
     assert database("update result set l1 = null where sample = 3").failures == []
 
 
-def command(monkeypatch, capsys, *arguments):
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
+) -> tuple[object, str]:
     """Exit code and standard output of the command."""
     monkeypatch.setattr("sys.argv", ["arena", "verify", "--quiet", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
@@ -359,7 +385,9 @@ def command(monkeypatch, capsys, *arguments):
     return end.value.code or 0, capsys.readouterr().out
 
 
-def test_the_command_says_what_holds_and_what_does_not(played, tmp_path, monkeypatch, capsys):
+def test_the_command_says_what_holds_and_what_does_not(
+    played: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     sound = command(monkeypatch, capsys, "--db", played)
     assert sound == (0, f"{SAMPLES} rows checked, 0 played again, 0 failures\n")
     damaged = tmp_path / "damaged.db"

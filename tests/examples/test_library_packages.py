@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import libraries
 import numpy
 import pytest
 import torch
+from torch import Tensor
 
 import arena
 from arena.geometry.distances import distance
+from arena.geometry.norms import Norm
 from arena.interface.registry import declaration_faults
 from arena.testing import LinearDefense, check_attack
+from arena.toolbox.library import SampleBySample
 
 SLOW = ("autoattack-",)  # thousands of queries a sample, even where it is quick
 SAMPLES = 1
@@ -23,13 +27,13 @@ class Network(arena.Defense):
 
     name, gradient = "small", "autograd"
 
-    def __init__(self, **settings):
+    def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         rng = torch.Generator().manual_seed(0)
         self.inner = torch.randn(784, 32, generator=rng) / 10
         self.outer = torch.randn(32, 10, generator=rng)
 
-    def scores(self, x):
+    def scores(self, x: Tensor) -> Tensor:
         return (x.flatten(1) @ self.inner).relu() @ self.outer
 
 
@@ -38,7 +42,7 @@ class Counted(torch.nn.Module):
 
     classes = 10
 
-    def __init__(self, defense, norm, x, y):
+    def __init__(self, defense: arena.Defense, norm: Norm, x: Tensor, y: Tensor) -> None:
         super().__init__()
         self.defense, self.norm, self.x, self.y = defense, norm, x, y
         self.placement = torch.nn.Parameter(torch.zeros(1), requires_grad=False)
@@ -46,7 +50,7 @@ class Counted(torch.nn.Module):
         self.closest = torch.inf
         self.eval()
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = x.float()
         scores = self.defense.scores(x)
         self.forwards += len(x)
@@ -55,22 +59,22 @@ class Counted(torch.nn.Module):
         self.note(x.detach(), scores.detach())
         return scores
 
-    def _count(self, gradient):
+    def _count(self, gradient: Tensor) -> None:
         self.backwards += len(gradient)
 
-    def note(self, x, scores):
+    def note(self, x: Tensor, scores: Tensor) -> None:
         x = x.clamp(0, 1)[scores.argmax(1) != self.y]
         if len(x):
             self.closest = min(self.closest, float(distance(self.norm, x.double(), self.x.double()).min()))
 
 
-def attacks(library, monkeypatch):
-    registered = []
+def attacks(library: str, monkeypatch: pytest.MonkeyPatch) -> list[type[SampleBySample]]:
+    registered: list[type[SampleBySample]] = []
     libraries.example(library, monkeypatch).register_attacks(registered.append)
     return registered
 
 
-def outside(attack, defense, x, y, epsilon):
+def outside(attack: Any, defense: arena.Defense, x: Tensor, y: Tensor, epsilon: list[float]) -> Counted:
     """The same call on a plain model, under the seeds that arena draws."""
     (seed,) = torch.randint(2**31, (1,), generator=torch.Generator().manual_seed(0)).tolist()
     for seeded in (random.seed, numpy.random.seed, torch.manual_seed):
@@ -84,7 +88,7 @@ def outside(attack, defense, x, y, epsilon):
 
 
 @pytest.mark.parametrize("library", libraries.LIBRARIES)
-def test_distances_and_counts_are_those_of_the_library_alone(library, monkeypatch):
+def test_distances_and_counts_are_those_of_the_library_alone(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     defense = Network()
     images = LinearDefense(classes=10).sample_images(20)[0]
     best, second = defense.scores(images).topk(2).values.T
@@ -104,13 +108,13 @@ def test_distances_and_counts_are_those_of_the_library_alone(library, monkeypatc
 
 
 @pytest.mark.parametrize("library", libraries.LIBRARIES)
-def test_declarations_are_sound(library, monkeypatch):
+def test_declarations_are_sound(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for cls in attacks(library, monkeypatch):
         assert not declaration_faults("attack", cls), cls.name
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("library", libraries.LIBRARIES)
-def test_they_keep_the_contract(library, monkeypatch):
+def test_they_keep_the_contract(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     reports = [check_attack(cls, timeout=600) for cls in attacks(library, monkeypatch)]
     assert all(report.ok for report in reports), "\n".join(str(report) for report in reports if not report.ok)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from paths import REFERENCE
+from torch import Tensor
+from typed import Batch
 
 import arena
 from arena.interface.prototypes import FiniteSet
 from arena.interface.registry import registry
 from arena.plugins import attacks
+from arena.plugins.attacks.gradient_descent import FGM, FGSM
+from arena.plugins.attacks.transfer import Transfer
 from arena.reporting.published import DEFENSES, table1, table1_rows
 from arena.target.query_log import QueryLog
 from arena.target.target import Target
@@ -19,7 +25,9 @@ NOISE = {"epsilons": 50, "restarts": 2}
 POINTWISE = {"restarts": 3, "crossovers": 3}
 FEW_STEPS = {"steps": 3, "step_size": 0.5, "bisections": 3}
 
-GRADIENT = {
+Case = tuple[dict[str, Any], float, float]  # cheap settings, and how far from the two optima it may end
+
+GRADIENT: dict[str, Case] = {
     "fgm": ({}, 1.01, 1.25),
     "fgsm": ({}, 1.01, 1.05),
     "bim-l2": ({}, 1.01, 1.25),
@@ -35,7 +43,7 @@ FAB = {"steps": 20, "candidates": 3}
 FAB_T = {"steps": 15, "candidates": 3}
 APGD_SETTINGS = {"steps": 10, "epsilons": 5, "bisections": 6}
 STANDARD = {"steps": 10, "candidates": 3, "windows": 50}
-MODERN = {
+MODERN: dict[str, Case] = {
     "ddn": ({"steps": 30}, 1.01, 1.4),
     "fmn-l0": ({"steps": 60}, 1.2, 1.2),
     "fmn-l1": ({"steps": 60}, 1.1, 2.2),
@@ -54,7 +62,7 @@ MODERN = {
     "apgd-ce-l2": (APGD_SETTINGS, 1.15, 1.4),
     "apgd-dlr-l2": (APGD_SETTINGS, 1.1, 1.4),
 }
-NETWORKS = {
+NETWORKS: dict[str, Case] = {
     "fab-l1": (FAB, 1.01, 4),
     "fab-l2": (FAB, 1.01, 1.4),
     "fab-linf": (FAB, 1.01, 1.1),
@@ -73,7 +81,7 @@ NETWORKS = {
 }
 # Settings that make the attack cheap, and how many times the minimal distance its median may be: on linear scores, and
 # on linear scores of binarised pixels (there the optimum in L2 is itself a bound, up to one flip too low).
-ATTACKS = {
+ATTACKS: dict[str, Case] = {
     "gaussian-noise": (NOISE, 15, 15),
     "salt-and-pepper": (NOISE, 18, 18),
     "boundary": ({"steps": 600}, 4, 4),
@@ -110,7 +118,7 @@ class ExactBinaryLinear(ExactLinearDefense, BinaryLinearDefense): ...
 class BinaryPrototypes(LinearPrototypes, BinaryLinearDefense): ...
 
 
-def opponents(name):
+def opponents(name: str) -> tuple[LinearDefense, BinaryLinearDefense]:
     """A linear defense, and one of binarised pixels, that offer what the attack needs."""
     if name.endswith("-exact"):
         return ExactLinearDefense(classes=10), ExactBinaryLinear(classes=10)
@@ -119,40 +127,41 @@ def opponents(name):
     return LinearDefense(classes=10), BinaryLinearDefense(classes=10)
 
 
-def load(name, defense=LinearDefense, **settings):
+def load(name: str, defense: type[arena.Defense] = LinearDefense, **settings: Any) -> arena.Attack:
     """The attack with its cheap settings, estimating gradients as the defense needs it, or transferring them from a
     network that resembles it."""
     settings = ATTACKS[name][0] | settings
     if name.endswith("-ge"):
         settings = {"differences": (0.6,) if defense.binary_threshold else (0.01,)} | settings
     attack = arena.load_attack(name, **settings)
-    if name.startswith("transfer-"):
+    if isinstance(attack, Transfer):
         weights = LinearDefense(classes=10).matrix
         noise = torch.randn(weights.shape, generator=torch.Generator().manual_seed(0))
-        attack.network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10, bias=False))
-        attack.network[1].weight.data = weights + 0.05 * noise  # a fifth of the weights'
+        layer = torch.nn.Linear(784, 10, bias=False)
+        layer.weight.data = weights + 0.05 * noise  # a fifth of the weights'
+        attack.network = torch.nn.Sequential(torch.nn.Flatten(), layer)
     return attack
 
 
-def aim(attack, defense, x):
+def aim(attack: arena.Attack, defense: arena.Defense, x: Tensor) -> tuple[Target, Tensor]:
     """A target for the attack, all of whose samples are classified correctly, and their labels."""
     y = defense.scores(x).argmax(1)
     return Target(defense, QueryLog(x, y, attack.norm), attack.access), y
 
 
-def test_the_table_names_every_attack():
-    registered = []
+def test_the_table_names_every_attack() -> None:
+    registered: list[type[arena.Attack]] = []
     attacks.register_attacks(registered.append)
     assert sorted(cls.name for cls in registered) == sorted(ATTACKS)
 
 
-def test_every_row_of_table_1_is_an_attack_of_its_norm():
+def test_every_row_of_table_1_is_an_attack_of_its_norm() -> None:
     rows = {(norm, attack) for norm, attack, _ in table1() if attack != "all"}
     assert len(rows) == 22
     assert all(arena.load_attack(attack).norm == norm for norm, attack in rows)
 
 
-def test_attacks_apply_where_table_1_has_a_cell_and_nowhere_else():
+def test_attacks_apply_where_table_1_has_a_cell_and_nowhere_else() -> None:
     plugin = registry().find
     rows = [(norm, attack) for norm, attack, _ in table1_rows() if attack != "all"]
     applicable = {
@@ -165,13 +174,13 @@ def test_attacks_apply_where_table_1_has_a_cell_and_nowhere_else():
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_keeps_the_contract_and_lands_near_the_optimum(name):
+def test_keeps_the_contract_and_lands_near_the_optimum(name: str) -> None:
     report = check_attack(load(name), factor=ATTACKS[name][1], budget=None, defense=opponents(name)[0])
     assert report.ok, str(report)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_lands_near_the_optimum_of_a_binarising_defense(name):
+def test_lands_near_the_optimum_of_a_binarising_defense(name: str) -> None:
     defense = opponents(name)[1]
     x, y = defense.sample_images(6, seed=3)
     attack = load(name, BinaryLinearDefense)
@@ -182,22 +191,23 @@ def test_lands_near_the_optimum_of_a_binarising_defense(name):
 class Constant(LinearDefense):
     """Always the same class: there are no adversarials, and no slope."""
 
-    def scores(self, x):
+    def scores(self, x: Tensor) -> Tensor:
         return x.flatten(1)[:, :10] * 0 + torch.arange(10.0)
 
-    def reconstructions(self, x):
+    def reconstructions(self, x: Tensor) -> Tensor:
         return (1 - x)[:, None].expand(-1, 10, -1, -1, -1)
 
     @property
-    def prototypes(self):
+    def prototypes(self) -> FiniteSet:
         return FiniteSet(torch.full((10, 784), 0.5).split(1))
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_claims_nothing_where_nothing_can_be_found(name):
+def test_claims_nothing_where_nothing_can_be_found(name: str) -> None:
     defense = Constant(classes=10)
     x = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    attack = load(name, **({"differences": (0.5,)} if name.endswith("-ge") else {}))
+    settings: dict[str, Any] = {"differences": (0.5,)} if name.endswith("-ge") else {}
+    attack = load(name, **settings)
     target, y = aim(attack, defense, x)
     assert torch.equal(attack.run(target, x, y, torch.Generator().manual_seed(0)), x)
 
@@ -205,12 +215,12 @@ def test_claims_nothing_where_nothing_can_be_found(name):
 class Saturated(LinearDefense):
     """Logits so large that a softmax of them is exactly 0 or 1 in float32."""
 
-    def scores(self, x):
+    def scores(self, x: Tensor) -> Tensor:
         return 1e4 * super().scores(x)
 
 
 @pytest.mark.parametrize("name", [cls.name for cls in attacks.GRADIENT])
-def test_a_saturated_softmax_hides_nothing(name):
+def test_a_saturated_softmax_hides_nothing(name: str) -> None:
     defense, attack = Saturated(classes=10), load(name)
     x, y = defense.sample_images(4)
     found = torch.tensor([record.distance for record in arena.play(defense, attack, x, y)])
@@ -222,12 +232,12 @@ class Scaled(LinearDefense):
 
     factor = 1.0
 
-    def scores(self, x):
+    def scores(self, x: Tensor) -> Tensor:
         return self.factor * super().scores(x)
 
 
 @pytest.mark.parametrize("name", [cls.name for cls in (*attacks.GRADIENT, *attacks.MODERN, *attacks.NETWORKS)])
-def test_the_scale_of_the_logits_changes_no_distance(name):
+def test_the_scale_of_the_logits_changes_no_distance(name: str) -> None:
     defense = Scaled(classes=10)
     x, y = defense.sample_images(4)
     distances = []
@@ -239,7 +249,7 @@ def test_the_scale_of_the_logits_changes_no_distance(name):
 
 
 @pytest.mark.parametrize("cls", attacks.GRADIENT, ids=lambda cls: cls.name)
-def test_estimated_gradients_of_a_linear_defense_are_as_good_as_true_ones(cls):
+def test_estimated_gradients_of_a_linear_defense_are_as_good_as_true_ones(cls: type[FGM] | type[FGSM]) -> None:
     defense = LinearDefense(classes=10)
     x, y = defense.sample_images(2, seed=1)
     settings = FEW_STEPS if "bisections" in cls.Settings.model_fields else {}
@@ -251,14 +261,14 @@ def test_estimated_gradients_of_a_linear_defense_are_as_good_as_true_ones(cls):
         assert other.queries >= 2 * 28 * 28
 
 
-def test_single_step_attacks_ask_for_one_gradient():
+def test_single_step_attacks_ask_for_one_gradient() -> None:
     defense = LinearDefense(classes=10)
     x, y = defense.sample_images(3)
     for name in ("fgm", "fgsm"):
         assert [record.gradient_queries for record in arena.play(defense, load(name), x, y)] == [1, 1, 1]
 
 
-def test_finished_samples_are_not_queried_on():
+def test_finished_samples_are_not_queried_on() -> None:
     defense = LinearDefense(classes=10)
     x, y = defense.sample_images(64)
     attack = load("fgsm")
@@ -268,7 +278,7 @@ def test_finished_samples_are_not_queried_on():
     assert records[0].queries < records[1].queries
 
 
-def test_no_pixel_of_a_pointwise_adversarial_can_be_reset():
+def test_no_pixel_of_a_pointwise_adversarial_can_be_reset() -> None:
     defense, attack = LinearDefense(classes=10), load("pointwise-l0")
     x, _ = defense.sample_images(3)
     target, y = aim(attack, defense, x)
@@ -280,7 +290,7 @@ def test_no_pixel_of_a_pointwise_adversarial_can_be_reset():
         assert (defense.scores(resets.view(-1, 1, 28, 28)).argmax(1) == label).all()
 
 
-def test_joining_restarts_finds_fewer_pixels_than_restarts_alone():
+def test_joining_restarts_finds_fewer_pixels_than_restarts_alone() -> None:
     defense = LinearDefense(classes=10)
     x, y = defense.sample_images(8)
     alone, joined = (
@@ -291,11 +301,11 @@ def test_joining_restarts_finds_fewer_pixels_than_restarts_alone():
 
 
 @pytest.mark.parametrize("name", ["boundary", "pointwise-l0", "pointwise-l2"])
-def test_starts_from_another_sample_where_noise_does_not_fool(name):
+def test_starts_from_another_sample_where_noise_does_not_fool(name: str) -> None:
     class Dim(LinearDefense):
         """Bright images are class 0: noise never fools it about the dim sample of class 0, nor at all about class 1."""
 
-        def scores(self, x):
+        def scores(self, x: Tensor) -> Tensor:
             centre = x[:, 0, 14, 14]
             dark = (x.flatten(1).sum(1) < 40).float()
             return torch.stack([centre * 0 + 0.5, dark * centre], 1)
@@ -323,7 +333,9 @@ def test_starts_from_another_sample_where_noise_does_not_fool(name):
         ("pointwise-l0", {"restarts": 4, "crossovers": 4}, 20, 9.5),
     ],
 )
-def test_the_authors_cnn_falls_at_the_distances_they_report(mnist, name, settings, samples, limit):
+def test_the_authors_cnn_falls_at_the_distances_they_report(
+    mnist: Batch, name: str, settings: dict[str, Any], samples: int, limit: float
+) -> None:
     """Table 1, column CNN: 1.1 (L2), 0.08 (Linf), 9 (L0), here by a single attack with reduced settings."""
     defense = arena.load_defense("cnn", weights=REFERENCE / "vanilla_cnn.net")
     x, y = (part[:samples] for part in mnist)

@@ -62,7 +62,7 @@ FACTORS = {
 }
 
 
-def test_the_table_names_every_attack_that_applies():
+def test_the_table_names_every_attack_that_applies() -> None:
     """Transfer attacks have no substitute for it. Attacks over estimated gradients are those of the gradient itself,
     two queries a pixel. Those at one epsilon do not look for the nearest boundary (test_standard.py)."""
     applies = {name for name in ATTACKS if load(name).applies_to(ReluDefense)}
@@ -71,7 +71,7 @@ def test_the_table_names_every_attack_that_applies():
 
 
 @pytest.mark.parametrize("name", FACTORS)
-def test_lands_near_the_nearest_of_many_boundaries(name):
+def test_lands_near_the_nearest_of_many_boundaries(name: str) -> None:
     defense, attack = ReluDefense(), load(name)
     x, y = defense.sample_images(6)
     found = torch.tensor([record.distance for record in arena.play(defense, attack, x, y)], dtype=torch.float64)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import NoReturn
 
 import pytest
 import torch
+from torch import Tensor
 
 import arena
 from arena.errors import NotApplicable, UserError
+from arena.geometry.norms import Norm
 from arena.interface.dataset import Dataset
 from arena.plugins.attacks.standard import L2Standard, LinfStandard
 from arena.testing import LinearDefense, ReluDefense
@@ -16,7 +19,7 @@ from arena.testing import LinearDefense, ReluDefense
 FORMS = pytest.mark.parametrize("cls", [LinfStandard, L2Standard], ids=lambda cls: cls.name)
 
 
-def played(defense, attack, x, y):
+def played(defense: arena.Defense, attack: arena.Attack, x: Tensor, y: Tensor) -> tuple[list[arena.Record], Tensor]:
     """The records, and the distances [B]."""
     records = arena.play(defense, attack, x, y)
     return records, torch.tensor([record.distance for record in records], dtype=torch.float64)
@@ -26,7 +29,9 @@ def played(defense, attack, x, y):
 @pytest.mark.parametrize(
     ("defense", "margin"), [(LinearDefense(classes=10), 1.02), (ReluDefense(), 1.1)], ids=["linear", "relu"]
 )
-def test_a_sample_falls_if_its_boundary_is_within_epsilon(cls, defense, margin):
+def test_a_sample_falls_if_its_boundary_is_within_epsilon(
+    cls: type[LinfStandard] | type[L2Standard], defense: LinearDefense | ReluDefense, margin: float
+) -> None:
     x, y = defense.sample_images(4)
     for image, label, optimum in zip(x.split(1), y.split(1), defense.minimal_distance(cls.norm, x), strict=True):
         beyond, below = margin * float(optimum), 0.99 * float(optimum)
@@ -35,7 +40,7 @@ def test_a_sample_falls_if_its_boundary_is_within_epsilon(cls, defense, margin):
 
 
 @FORMS
-def test_each_stage_is_played_on_those_that_stand(cls):
+def test_each_stage_is_played_on_those_that_stand(cls: type[LinfStandard] | type[L2Standard]) -> None:
     defense = LinearDefense(classes=10)
     x, y = defense.sample_images(8)
     optimum = defense.minimal_distance(cls.norm, x)
@@ -55,12 +60,12 @@ def test_each_stage_is_played_on_those_that_stand(cls):
 class Stairs(LinearDefense):
     """The linear defense as far as decisions go, but its logits rise in steps: they have no slope."""
 
-    def scores(self, x):
+    def scores(self, x: Tensor) -> Tensor:
         scores = super().scores(x)
         return (scores - scores.detach()) * 0 + (1e3 * scores.detach()).round()
 
 
-def test_square_sees_what_gradients_hide():
+def test_square_sees_what_gradients_hide() -> None:
     defense = Stairs(classes=10)
     x, y = defense.sample_images(4)
     epsilon = 4 * float(LinearDefense(classes=10).minimal_distance("linf", x).max())
@@ -71,13 +76,13 @@ def test_square_sees_what_gradients_hide():
 
 class Digits(Dataset):
     name, shape, classes, splits = "digits", (1, 8, 8), 10, ("test",)
-    thresholds: ClassVar = {"linf": 0.1}
+    thresholds: Mapping[Norm, float] = {"linf": 0.1}
 
-    def load(self, split, samples=None):
+    def load(self, split: str, samples: int | None = None) -> NoReturn:
         pytest.fail("settings ask for no image")
 
 
-def test_epsilon_is_the_threshold_of_the_data_unless_it_is_set():
+def test_epsilon_is_the_threshold_of_the_data_unless_it_is_set() -> None:
     assert LinfStandard.settings_for(Digits(), {"steps": 3}) == {"steps": 3, "epsilon": 0.1}
     assert LinfStandard.settings_for(Digits(), {"epsilon": 0.2}) == {"epsilon": 0.2}
     assert L2Standard.settings_for(Digits(), {"epsilon": 2.0}) == {"epsilon": 2.0}
@@ -85,7 +90,7 @@ def test_epsilon_is_the_threshold_of_the_data_unless_it_is_set():
         L2Standard.settings_for(Digits(), {})
 
 
-def test_without_an_epsilon_it_says_so():
+def test_without_an_epsilon_it_says_so() -> None:
     defense = LinearDefense()
     with pytest.raises(UserError, match="attack standard-linf: set epsilon"):
         arena.play(defense, LinfStandard(), *defense.sample_images(1))

@@ -1,12 +1,15 @@
 """Analysis by synthesis: inference, its exact gradient, its weights, and the authors' checkpoints."""
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from paths import REFERENCE
+from typed import Batch
 
 import arena
 from arena.errors import UserError
@@ -15,6 +18,7 @@ from arena.models.analysis_by_synthesis import AnalysisBySynthesis, InferenceSet
 from arena.models.released import SCALES
 from arena.models.scaling import line_search
 from arena.models.weights import save_weights
+from arena.plugins.defenses.abs import ABS
 from arena.target.logits import evaluate
 
 NAMES = ["abs", "binary-abs"]
@@ -24,12 +28,18 @@ released = pytest.mark.skipif(
 )
 
 
+def loaded(name: str, **settings: Any) -> ABS:
+    defense = arena.load_defense(name, **settings)
+    assert isinstance(defense, ABS)
+    return defense
+
+
 @pytest.fixture(scope="module", params=NAMES)
-def defense(request):
-    return arena.load_defense(request.param)
+def defense(request: pytest.FixtureRequest) -> ABS:
+    return loaded(request.param)
 
 
-def test_no_image_depends_on_its_batch(defense, mnist):
+def test_no_image_depends_on_its_batch(defense: ABS, mnist: Batch) -> None:
     x = mnist[0][:33]
     scores = defense.scores(x)
     for size in (1, 2, 32):
@@ -37,7 +47,7 @@ def test_no_image_depends_on_its_batch(defense, mnist):
     assert defense.scores(x[:0]).shape == (0, 10)
 
 
-def test_an_image_is_explained_by_its_reconstructions(defense, mnist):
+def test_an_image_is_explained_by_its_reconstructions(defense: ABS, mnist: Batch) -> None:
     """Half the squared length of z, what is left of the score, lies between 0 and 12.5: z keeps within radius 5."""
     x = mnist[0][:20]
     input = x if defense.binary_threshold is None else (x >= 0.5).float()
@@ -49,7 +59,7 @@ def test_an_image_is_explained_by_its_reconstructions(defense, mnist):
     assert rest.min() > -1e-2 and rest.max() < 12.5 + 1e-2
 
 
-def test_longer_inference_explains_better(defense, mnist):
+def test_longer_inference_explains_better(defense: ABS, mnist: Batch) -> None:
     """But for the few images that Adam carries past one minimum into another."""
     longer = arena.load_defense(defense.name, steps=300)
     gain = longer.scores(mnist[0][:20]) - defense.scores(mnist[0][:20])
@@ -57,8 +67,8 @@ def test_longer_inference_explains_better(defense, mnist):
     assert gain.max() > 1e-4  # fifty steps are too few for classes that explain badly
 
 
-def test_plain_torch_explains_alike(defense, mnist):
-    defense = arena.load_defense(defense.name, points=1000)
+def test_plain_torch_explains_alike(defense: ABS, mnist: Batch) -> None:
+    defense = loaded(defense.name, points=1000)
     x = mnist[0][:3].flatten(1)
     x = x if defense.binary_threshold is None else (x >= 0.5).float()
     decoder, points = defense.network.decoder, draw_latents(defense.settings)
@@ -68,7 +78,7 @@ def test_plain_torch_explains_alike(defense, mnist):
 
 
 @given(points=st.integers(1, 300), dismissed=st.floats(0, 0.95), seed=st.integers(0, 2**32))
-def test_the_outermost_points_are_dismissed(points, dismissed, seed):
+def test_the_outermost_points_are_dismissed(points: int, dismissed: float, seed: int) -> None:
     kept = draw_latents(InferenceSettings(points=points, dismissed=dismissed, seed=seed))
     drawn = draw_latents(InferenceSettings(points=math.ceil(points / (1 - dismissed)), dismissed=0, seed=seed))
     assert kept.shape == (points, 8)
@@ -76,7 +86,7 @@ def test_the_outermost_points_are_dismissed(points, dismissed, seed):
     torch.testing.assert_close(kept.norm(dim=1).sort().values, lengths[:points])
 
 
-def test_the_seed_draws_other_points():
+def test_the_seed_draws_other_points() -> None:
     settings = InferenceSettings(points=10)
     assert torch.equal(draw_latents(settings), draw_latents(settings))
     assert not torch.equal(draw_latents(settings), draw_latents(InferenceSettings(points=10, seed=1)))
@@ -92,12 +102,12 @@ def test_the_seed_draws_other_points():
         ({"pionts": 10}, "did you mean points"),
     ],
 )
-def test_settings_that_cannot_be_are_one_line(settings, message):
+def test_settings_that_cannot_be_are_one_line(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         arena.load_defense("abs", **settings)
 
 
-def test_weights_that_cannot_be_loaded_are_one_line(tmp_path):
+def test_weights_that_cannot_be_loaded_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read weights .*ABS_0\.net"):
         arena.load_defense("abs", weights=tmp_path)
     save_weights(AnalysisBySynthesis(classes=9), tmp_path / "nine.safetensors")
@@ -106,7 +116,7 @@ def test_weights_that_cannot_be_loaded_are_one_line(tmp_path):
 
 
 @given(seed=st.integers(0, 2**32), classes=st.integers(2, 5))
-def test_scaling_never_costs_accuracy(seed, classes):
+def test_scaling_never_costs_accuracy(seed: int, classes: int) -> None:
     rng = torch.Generator().manual_seed(seed)
     score, y = torch.rand(50, classes, generator=rng) + 0.5, torch.randint(classes, (50,), generator=rng)
     scales = line_search(score, y)
@@ -114,7 +124,7 @@ def test_scaling_never_costs_accuracy(seed, classes):
     assert scales[0] == 1 and (scales - 1).abs().max() <= 0.1 + 1e-6
 
 
-def test_scaling_finds_what_was_lost():
+def test_scaling_finds_what_was_lost() -> None:
     rng = torch.Generator().manual_seed(0)
     y = torch.randint(3, (500,), generator=rng)
     score = 10 + torch.rand(500, 3, generator=rng)
@@ -127,9 +137,9 @@ def test_scaling_finds_what_was_lost():
 
 @released
 @pytest.mark.parametrize("name", NAMES)
-def test_the_authors_weights(name, mnist):
+def test_the_authors_weights(name: str, mnist: Batch) -> None:
     x, y = mnist
-    theirs = arena.load_defense(name, weights=REFERENCE)
+    theirs = loaded(name, weights=REFERENCE)
     assert (theirs.scores(x[:100]).argmax(1) == y[:100]).float().mean() >= 0.97
     expected = torch.tensor(SCALES) if name == "binary-abs" else torch.ones(10)
     assert torch.equal(theirs.network.scales, expected)
@@ -138,7 +148,7 @@ def test_the_authors_weights(name, mnist):
 @released
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_the_authors_accuracy(name, mnist):
+def test_the_authors_accuracy(name: str, mnist: Batch) -> None:
     """99.0 % in the paper, for both."""
     x, y = mnist
     theirs = arena.load_defense(name, weights=REFERENCE)
@@ -148,10 +158,10 @@ def test_the_authors_accuracy(name, mnist):
 
 @released
 @pytest.mark.slow
-def test_the_authors_scores(mnist):
+def test_the_authors_scores(mnist: Batch) -> None:
     """The true class's score, against plain torch in float64 from other points: both find the same minimum."""
     x, y = mnist[0][:100], mnist[1][:100]
-    theirs = arena.load_defense("abs", weights=REFERENCE)
+    theirs = loaded("abs", weights=REFERENCE)
     decoder, points = theirs.network.decoder.to(torch.float64), draw_latents(InferenceSettings(seed=1)).double()
     flat = x.flatten(1).double()
     _, index = reference.latent_sweep(decoder, points, flat)

@@ -8,7 +8,9 @@ import sys
 import pytest
 import torch
 from paths import REFERENCE
+from torch import Tensor
 from torch.nn import functional
+from typed import Batch, present
 
 from arena.data import load_data
 from arena.errors import UserError
@@ -17,6 +19,7 @@ from arena.interface.registry import load_defense
 from arena.models.cnn import ConvolutionalNetwork
 from arena.models.pgd import linf_pgd
 from arena.models.weights import ZOO, load_weights
+from arena.plugins.defenses.cnn import CNN
 from arena.target.logits import evaluate
 
 NAMES = ["cnn", "binary-cnn", "nearest-neighbor", "madry", "binary-abs", "abs"]
@@ -34,7 +37,7 @@ def reference(name: str, file: str) -> Defense:
     return load_defense(name, weights=REFERENCE / file)
 
 
-def accuracy(defense: Defense, mnist: tuple[torch.Tensor, torch.Tensor]) -> float:
+def accuracy(defense: Defense, mnist: Batch) -> float:
     return float((evaluate(defense, mnist[0]).argmax(1) == mnist[1]).double().mean())
 
 
@@ -48,11 +51,11 @@ def accuracy(defense: Defense, mnist: tuple[torch.Tensor, torch.Tensor]) -> floa
         pytest.param("binary-abs", 0.988, marks=SLOW),
     ],
 )
-def test_accuracy_of_the_shipped_weights(name: str, least: float, defenses, mnist) -> None:
+def test_accuracy_of_the_shipped_weights(name: str, least: float, defenses: dict[str, Defense], mnist: Batch) -> None:
     assert accuracy(defenses[name], mnist) >= least
 
 
-def test_accuracy_of_the_substitute(mnist) -> None:
+def test_accuracy_of_the_substitute(mnist: Batch) -> None:
     network = ConvolutionalNetwork(maps=(32, 32, 64, 10)).eval()
     load_weights(network, ZOO / "substitute.safetensors")
     with torch.no_grad():
@@ -61,8 +64,8 @@ def test_accuracy_of_the_substitute(mnist) -> None:
 
 
 @pytest.mark.slow
-def test_madry_under_pgd(defenses, mnist) -> None:
-    x, y, rng = *mnist, torch.Generator().manual_seed(1)
+def test_madry_under_pgd(defenses: dict[str, Defense], mnist: Batch) -> None:
+    (x, y), rng = mnist, torch.Generator().manual_seed(1)
     network = defenses["madry"].scores
     correct = 0
     for images, labels in zip(x.split(500), y.split(500), strict=True):
@@ -73,14 +76,14 @@ def test_madry_under_pgd(defenses, mnist) -> None:
 
 
 @pytest.mark.slow
-def test_accuracy_of_the_nearest_neighbor(defenses, mnist) -> None:
+def test_accuracy_of_the_nearest_neighbor(defenses: dict[str, Defense], mnist: Batch) -> None:
     assert accuracy(defenses["nearest-neighbor"], mnist) == 0.9691
 
 
 @pytest.mark.parametrize(
     ("name", "file", "expected"), [("cnn", "vanilla_cnn.net", 0.9935), ("binary-cnn", "binary_cnn.net", 0.9871)]
 )
-def test_accuracy_of_the_authors_checkpoints(name: str, file: str, expected: float, mnist) -> None:
+def test_accuracy_of_the_authors_checkpoints(name: str, file: str, expected: float, mnist: Batch) -> None:
     assert accuracy(reference(name, file), mnist) == pytest.approx(expected, abs=2e-4)
 
 
@@ -91,7 +94,7 @@ def test_checkpoints_of_another_architecture_are_refused() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_rows_are_independent_and_logits_deterministic(name: str, defenses, mnist) -> None:
+def test_rows_are_independent_and_logits_deterministic(name: str, defenses: dict[str, Defense], mnist: Batch) -> None:
     x, defense = mnist[0][:20], defenses[name]
     with torch.no_grad():
         together = defense.scores(x)
@@ -103,7 +106,7 @@ def test_rows_are_independent_and_logits_deterministic(name: str, defenses, mnis
         assert (defense.scores(x.flip(0)).flip(0) - together).abs().max() < 1e-4
 
 
-def test_nearest_neighbor_agrees_with_brute_force(defenses, mnist) -> None:
+def test_nearest_neighbor_agrees_with_brute_force(defenses: dict[str, Defense], mnist: Batch) -> None:
     prototypes, labels = load_data("mnist", "train")
     rng = torch.Generator().manual_seed(0)
     x = mnist[0][:6]
@@ -140,14 +143,14 @@ def test_nearest_neighbor_refuses_weights() -> None:
         load_defense("nearest-neighbor", weights="some.safetensors")
 
 
-def test_the_fingerprint_follows_the_weights(defenses) -> None:
+def test_the_fingerprint_follows_the_weights(defenses: dict[str, Defense]) -> None:
     assert load_defense("cnn").fingerprint == defenses["cnn"].fingerprint
     assert reference("cnn", "vanilla_cnn.net").fingerprint != defenses["cnn"].fingerprint
 
 
-def test_the_gradient_of_the_cnn_is_that_of_its_scores(defenses, mnist) -> None:
+def test_the_gradient_of_the_cnn_is_that_of_its_scores(defenses: dict[str, Defense], mnist: Batch) -> None:
     x, y = mnist[0][:8].double(), mnist[1][:8]
-    network = load_defense("cnn").network.double()
+    network = CNN().network.double()
     direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x.requires_grad_()
     (gradient,) = torch.autograd.grad(functional.cross_entropy(network(x), y), x)
@@ -156,13 +159,15 @@ def test_the_gradient_of_the_cnn_is_that_of_its_scores(defenses, mnist) -> None:
     assert (gradient * direction).sum().item() == pytest.approx((above - below).item() / 2e-6, rel=1e-4)
 
 
-def test_binary_cnn_sees_black_and_white_and_lets_the_gradient_through(defenses, mnist) -> None:
+def test_binary_cnn_sees_black_and_white_and_lets_the_gradient_through(
+    defenses: dict[str, Defense], mnist: Batch
+) -> None:
     defense = defenses["binary-cnn"]
     x = mnist[0][:8]
-    binary = (x >= defense.binary_threshold).float()
+    binary = (x >= present(defense.binary_threshold)).float()
     assert not torch.equal(x, binary)
 
-    def scores_and_gradient(images):
+    def scores_and_gradient(images: Tensor) -> tuple[Tensor, Tensor]:
         images = images.clone().requires_grad_()
         scores = defense.scores(images)
         return scores.detach(), torch.autograd.grad(scores[:, 3].sum(), images)[0]
