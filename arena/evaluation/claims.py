@@ -63,14 +63,20 @@ class Verdict:
 
 def judge(defense: Defense, query_log: QueryLog, candidates: Tensor, sound: Tensor) -> Verdict:
     """Ask the defense about everything claimed: what its target saw, and the attack's candidates [B, ...] where they
-    are `sound` images [B]. Where what the target saw does not hold, safer images stand in for it."""
+    are `sound` images [B]. Where what the target saw does not hold, safer images stand in for it; where nothing holds,
+    a hair beyond the image that came closest to fooling, should it have missed by rounding alone."""
     answers = _ask(defense, query_log, _claims(query_log, candidates, sound))
     seen = answers[0]
     doubtful = seen.claim.made & seen.distances.isinf()
     if bool(doubtful.any()):
         answers += _ask(defense, query_log, _safer(query_log, doubtful))
-    nearest, closest = torch.stack([answer.distances for answer in answers]).min(0)
     claimed = torch.stack([answer.claim.made for answer in answers]).any(0)
+    edge = query_log.boundary
+    missed = edge.distance.isfinite() & torch.stack([answer.distances for answer in answers]).isinf().all(0)
+    if bool(missed.any()):
+        beyond = hair_beyond(query_log.x, edge.images)
+        answers += _ask(defense, query_log, [Claim(beyond, missed, query_log.seen, edge.query)])
+    nearest, closest = torch.stack([answer.distances for answer in answers]).min(0)
     found = nearest.isfinite()
     return Verdict(answers, closest, found, claimed, _instability(defense, query_log, answers, found))
 

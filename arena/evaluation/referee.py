@@ -139,6 +139,7 @@ def _faults(candidates: Tensor) -> list[str | None]:
 def _found(record: Record, norm: Norm, clean: Tensor, answer: Answer, row: int, progress: list[list[float]]) -> Record:
     """The record of a sample with the claim that won, measured from the image that is stored."""
     claim, image = answer.claim, answer.claim.images[row]
+    query = int(claim.query[row]) or None
     norms: dict[str, Any] = {name: float(distance(name, image[None].double(), clean[None].double())) for name in NORMS}
     return replace(
         record,
@@ -148,8 +149,8 @@ def _found(record: Record, norm: Norm, clean: Tensor, answer: Answer, row: int, 
         **norms,
         adversarial_label=int(answer.labels[row]),
         margin=_finite(answer.margins[row]),
-        best_query=int(claim.query[row]) or None,
-        progress=progress,
+        best_query=query,
+        progress=progress or [[query or record.queries + record.gradient_queries, float(f"{norms[norm]:.6g}")]],
     )
 
 

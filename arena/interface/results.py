@@ -36,7 +36,8 @@ class Record:
     one line for rejected, unstable and error, and for not_found where something was proposed.
     `fragile`: whether it vanishes once the defense's inference converges (None: the defense has none to converge).
     `progress`: [query, distance] of the first adversarial that the target saw, of each that was at least 1 % closer,
-    in order, and of the closest; queries are counted as in `best_query`.
+    in order, and of the closest; queries are counted as in `best_query`. Where it saw none, when
+    what is stored was seen or returned.
     `masked`: how many of the `gradient_queries` were answered by a gradient that is zero everywhere or not finite.
     """
 

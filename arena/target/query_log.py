@@ -8,7 +8,7 @@ from torch import Tensor
 from arena.errors import BudgetExhausted
 from arena.geometry.distances import distance
 from arena.geometry.norms import Norm
-from arena.target.logits import margin, size
+from arena.target.logits import ROUNDING, margin, size
 
 SOLID = 0.01  # margin of a safe adversarial, in sizes of the logits: far beyond any rounding
 NOTABLE = 0.99  # a closer adversarial enters the progress if it takes off 1 %: some attacks creep for 25 000 queries
@@ -82,7 +82,8 @@ class QueryLog:
         self.masked = torch.zeros_like(self.y)  # gradient queries answered by nothing: zero everywhere, or not finite
         self.seen = BestAdversarials(self.x)
         self.solid = BestAdversarials(self.x)  # of those whose margin is solid
-        self.binarized = BestAdversarials(self.x)  # the same, after `binarize`: stays empty without a threshold
+        self.boundary = BestAdversarials(self.x)  # where none was seen: what missed by rounding alone, by how much
+        self.binarized = BestAdversarials(self.x)  # the same as seen, after `binarize`: stays empty without a threshold
 
     def charge(self, index: Tensor, *, gradient: bool = False) -> Tensor | None:
         """Bill one query to each row's sample; gives the rows [N] that are paid, or None where all are.
@@ -104,11 +105,16 @@ class QueryLog:
         return paid
 
     def remember(self, x: Tensor, index: Tensor, scores: Tensor) -> None:
-        """Keep those of the answered images x [N, ...] that are misclassified and closer than any before."""
+        """Keep those of the answered images x [N, ...] that are misclassified and closer than any before; while a
+        sample has none, the one that came closest to it."""
         wrong = (scores.argmax(1) != self.y[index]).nonzero().flatten()
-        if not len(wrong):
-            return
-        x, index, scores = x[wrong], index[wrong], scores[wrong]
+        if len(wrong):
+            self._remember_adversarials(x[wrong], index[wrong], scores[wrong])
+        standing = self.seen.distance[index].isinf().nonzero().flatten()
+        if len(standing):
+            self._remember_boundary(x[standing], index[standing], scores[standing])
+
+    def _remember_adversarials(self, x: Tensor, index: Tensor, scores: Tensor) -> None:
         clean, spent = self.x[index], self.queries + self.gradient_queries
         distances, margins = distance(self.norm, x, clean), margin(scores, self.y[index])
         self.seen.keep(x, index, distances, margins, spent)
@@ -117,6 +123,11 @@ class QueryLog:
         if self.binary_threshold is not None:
             x = binarize(x, clean, self.binary_threshold)
             self.binarized.keep(x, index, distance(self.norm, x, clean), margins, spent)
+
+    def _remember_boundary(self, x: Tensor, index: Tensor, scores: Tensor) -> None:
+        margins, spent = margin(scores, self.y[index]), self.queries + self.gradient_queries
+        tied = -margins <= ROUNDING * size(scores)
+        self.boundary.keep(x[tied], index[tied], -margins[tied], margins[tied], spent)
 
 
 def binarize(x: Tensor, clean: Tensor, threshold: float) -> Tensor:
