@@ -5,7 +5,9 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from stores import open_match, record
@@ -13,13 +15,15 @@ from stores import open_match, record
 from arena import cli
 from arena.store.store import open_store
 
+Command = Callable[..., tuple[object, str, str]]  # exit code, standard output and standard error
+
 
 @pytest.fixture
-def arena(monkeypatch, capsys, tmp_path):
+def arena(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
     """Runs a command in an empty folder; gives exit code, standard output and standard error."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments):
+    def call(*arguments: object) -> tuple[object, str, str]:
         monkeypatch.setattr(sys, "argv", ["arena", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             cli.main()
@@ -29,14 +33,14 @@ def arena(monkeypatch, capsys, tmp_path):
     return call
 
 
-def one_line(result):
+def one_line(result: tuple[object, str, str]) -> str:
     """The only line of a refusal."""
     code, out, err = result
     assert code == 2 and out == "" and err.count("\n") == 1 and err.startswith("arena: "), (code, out, err)
     return err
 
 
-def test_help_and_version(arena):
+def test_help_and_version(arena: Command) -> None:
     code, out, err = arena("--help")
     assert code == 0 and err == ""
     assert all(command in out for command in ("run", "leaderboard", "plugins", "data", "train", "verify"))
@@ -69,18 +73,18 @@ def test_help_and_version(arena):
         (["train", "cnn", "--epochs", "0"], "--epochs"),
     ],
 )
-def test_mistakes_cost_one_line(arena, arguments, part):
+def test_mistakes_cost_one_line(arena: Command, arguments: list[str], part: str) -> None:
     assert part in one_line(arena(*arguments))
 
 
-def test_a_refused_run_leaves_nothing_behind(arena, tmp_path):
+def test_a_refused_run_leaves_nothing_behind(arena: Command, tmp_path: Path) -> None:
     for wrong in (["--attack", "boundry"], ["--defense", "cnnn"], ["--samples", "10001"]):
         assert wrong[1] in one_line(arena("run", "--quiet", *wrong))
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_mistaken_setting_of_a_plugin_is_named(arena, tmp_path):
-    def run(section):
+def test_a_mistaken_setting_of_a_plugin_is_named(arena: Command, tmp_path: Path) -> None:
+    def run(section: str) -> str:
         file = tmp_path / "mistaken.toml"
         file.write_text(f"[tournament]\nsamples = 1\ndefenses = ['cnn']\nattacks = ['fgsm']\n{section}")
         return one_line(arena("run", file, "--quiet"))
@@ -91,7 +95,7 @@ def test_a_mistaken_setting_of_a_plugin_is_named(arena, tmp_path):
     assert "missing.safetensors" in run("[defense.cnn]\nweights = 'missing.safetensors'")
 
 
-def test_a_preset_is_said_in_one_line_or_whole(capsys, tmp_path):
+def test_a_preset_is_said_in_one_line_or_whole(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     from rich.console import Console
 
     from arena.cli.run import _say_preset
@@ -104,7 +108,7 @@ def test_a_preset_is_said_in_one_line_or_whole(capsys, tmp_path):
         assert said.count("\n") == lines and ("boundary: steps = 5" in said) == verbose
 
 
-def test_unusable_databases(arena, tmp_path):
+def test_unusable_databases(arena: Command, tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("not a database, but long enough to be read as one" * 100)
     assert "text.db" in one_line(arena("leaderboard", "--db", "sqlite:///text.db"))
     assert "nowhere" in one_line(arena("run", "--db", "sqlite:///nowhere/arena.db", "--quiet"))
@@ -114,12 +118,12 @@ def test_unusable_databases(arena, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder(arena, tmp_path):
+def test_a_read_only_folder(arena: Command, tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
     assert "locked" in one_line(arena("run", "--db", "sqlite:///locked/arena.db", "--quiet"))
 
 
-def test_accuracy_at_another_threshold(arena):
+def test_accuracy_at_another_threshold(arena: Command) -> None:
     with closing(open_store("arena.db")) as store:
         store.append(open_match(store), [record(0, distance=1.0), record(1, distance=2.0)])
     for options, expected in (
@@ -132,7 +136,7 @@ def test_accuracy_at_another_threshold(arena):
 
 
 @pytest.mark.parametrize("command", ["--help", "leaderboard", "table1", "ensemble"])
-def test_the_quick_commands_import_neither_torch_nor_plugins(command, tmp_path):
+def test_the_quick_commands_import_neither_torch_nor_plugins(command: str, tmp_path: Path) -> None:
     script = (
         "import sys; from arena import cli; sys.argv = ['arena', sys.argv[1]]\n"
         "try: cli.main()\n"

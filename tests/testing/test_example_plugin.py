@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from pathlib import Path
 
 import pytest
 from paths import ROOT
@@ -20,16 +21,16 @@ attacks = ["invert"]
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install(tmp_path_factory.mktemp("example") / "site", EXAMPLE)
 
 
-def test_it_is_about_a_dozen_lines():
+def test_it_is_about_a_dozen_lines() -> None:
     lines = (EXAMPLE / "arena_attack_invert.py").read_text(encoding="utf-8").splitlines()
     assert sum(bool(line.strip()) for line in lines) <= 12
 
 
-def test_it_is_listed_with_its_package(site, tmp_path):
+def test_it_is_listed_with_its_package(site: Path, tmp_path: Path) -> None:
     listed = arena("plugins", "--format", "json", plugins=site, cwd=tmp_path)
     assert listed.returncode == 0, listed.stderr
     answer = json.loads(listed.stdout)
@@ -39,12 +40,12 @@ def test_it_is_listed_with_its_package(site, tmp_path):
     assert (invert["kind"], invert["norm"], invert["access"]) == ("attack", "l2", "decision")
 
 
-def test_it_keeps_the_contract(site, tmp_path):
+def test_it_keeps_the_contract(site: Path, tmp_path: Path) -> None:
     checked = arena("plugins", "check", "invert", plugins=site, cwd=tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_it_plays(site, tmp_path):
+def test_it_plays(site: Path, tmp_path: Path) -> None:
     (tmp_path / "arena.toml").write_text(CONFIG, encoding="utf-8")
     played = arena("run", "--db", "sqlite:///arena.db", "--workers", 1, plugins=site, cwd=tmp_path)
     assert played.returncode == 0, played.stderr

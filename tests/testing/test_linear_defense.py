@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import product
 
 import numpy
@@ -10,15 +11,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog, minimize
+from torch import Tensor
 
 from arena.geometry.distances import distance
-from arena.geometry.norms import NORMS
+from arena.geometry.norms import NORMS, Norm
 from arena.testing import BinaryLinearDefense, LinearDefense
 
 PIXELS = 6  # few enough for brute force: the weights of all others are zero
 
 
-def small(cls, seed):
+def small(cls: type[LinearDefense], seed: int) -> tuple[LinearDefense, Tensor]:
     """A defense of three classes that looks at PIXELS pixels only, and images that it is not too sure about."""
     defense = cls(classes=3, seed=seed)
     defense.matrix[:, PIXELS:] = 0
@@ -27,17 +29,19 @@ def small(cls, seed):
     return defense, x
 
 
-def problems(defense, x, input):
+def problems(
+    defense: LinearDefense, x: Tensor, input: Tensor
+) -> Iterator[tuple[numpy.ndarray, list[tuple[numpy.ndarray, float]]]]:
     """For each image its pixels, and slope and gap to every other class, float64."""
     matrix = defense.matrix[:, :PIXELS].double().numpy()
-    pixels, input = (images.view(len(x), -1)[:, :PIXELS].double().numpy() for images in (x, input))
-    for image, view in zip(pixels, input, strict=True):
+    pixels, seen = (images.view(len(x), -1)[:, :PIXELS].double().numpy() for images in (x, input))
+    for image, view in zip(pixels, seen, strict=True):
         scores = matrix @ view
         label = scores.argmax()
         yield image, [(matrix[c] - matrix[label], scores[label] - scores[c]) for c in range(3) if c != label]
 
 
-def solve(norm, pixels, slope, gap):
+def solve(norm: Norm, pixels: numpy.ndarray, slope: numpy.ndarray, gap: float) -> float:
     """The minimal distance to one class inside the box, by a general solver."""
     box = list(zip(-pixels, 1 - pixels, strict=True))
     if norm == "l0":
@@ -61,14 +65,14 @@ def solve(norm, pixels, slope, gap):
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("norm", NORMS)
-def test_linear_optimum_equals_that_of_general_solvers(norm, seed):
+def test_linear_optimum_equals_that_of_general_solvers(norm: Norm, seed: int) -> None:
     defense, x = small(LinearDefense, seed)
     expected = [min(solve(norm, pixels, *to) for to in others) for pixels, others in problems(defense, x, x)]
     assert defense.minimal_distance(norm, x).tolist() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_binary_optimum_equals_brute_force(seed):
+def test_binary_optimum_equals_brute_force(seed: int) -> None:
     defense, x = small(BinaryLinearDefense, seed)
     flips = numpy.array(list(product((0, 1), repeat=PIXELS)))
     binary = (x >= 0.5).float()
@@ -89,7 +93,7 @@ def test_binary_optimum_equals_brute_force(seed):
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("cls", [LinearDefense, BinaryLinearDefense])
-def test_optimum_in_colour_counts_whole_pixels(cls, seed):
+def test_optimum_in_colour_counts_whole_pixels(cls: type[LinearDefense], seed: int) -> None:
     """Three pixels of two channels, by brute force over the pixels whose channels all go wherever gains most."""
     defense = cls(classes=3, seed=seed, shape=(2, 1, 3))
     x = torch.rand(8, 2, 1, 3, generator=torch.Generator().manual_seed(seed))
@@ -107,7 +111,7 @@ def test_optimum_in_colour_counts_whole_pixels(cls, seed):
 @pytest.mark.parametrize("cls", [LinearDefense, BinaryLinearDefense])
 @pytest.mark.parametrize("norm", NORMS)
 @given(seed=st.integers(0, 10**6), share=st.floats(0.05, 0.999))
-def test_nothing_closer_is_adversarial(cls, norm, seed, share):
+def test_nothing_closer_is_adversarial(cls: type[LinearDefense], norm: Norm, seed: int, share: float) -> None:
     defense = cls(classes=10)
     x, y = defense.sample_images(5, seed)
     rng = torch.Generator().manual_seed(seed)
@@ -125,7 +129,7 @@ def test_nothing_closer_is_adversarial(cls, norm, seed, share):
     assert torch.equal(defense.scores(closer).argmax(1), y)
 
 
-def test_images_are_like_mnist_and_reproducible():
+def test_images_are_like_mnist_and_reproducible() -> None:
     defense = LinearDefense()
     x, y = defense.sample_images(200, seed=3)
     assert x.shape == (200, 1, 28, 28)
@@ -137,13 +141,13 @@ def test_images_are_like_mnist_and_reproducible():
     assert 0.5 < float(defense.minimal_distance("l2", x).median()) < 3
 
 
-def test_settings_decide_the_fingerprint():
+def test_settings_decide_the_fingerprint() -> None:
     assert LinearDefense().fingerprint == LinearDefense(classes=2, seed=0).fingerprint
     assert len({LinearDefense(seed=seed).fingerprint for seed in range(3)}) == 3
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_an_attack_under_the_same_seed_does_not_draw_the_weights(seed):
+def test_an_attack_under_the_same_seed_does_not_draw_the_weights(seed: int) -> None:
     noise = torch.randn(2, 784, generator=torch.Generator().manual_seed(seed))
     weights = LinearDefense(seed=seed).matrix
     assert float(torch.corrcoef(torch.stack([noise[0], weights[0]]))[0, 1].abs()) < 0.2

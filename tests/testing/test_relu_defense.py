@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy
 import pytest
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from arena.geometry.norms import NORMS
+from arena.geometry.norms import NORMS, Norm
 from arena.plugins.attacks.cutting_planes.moves import smallest_move
 from arena.testing import ReluDefense
 from arena.testing.relu import IMAGES, MINIMAL
@@ -18,16 +19,24 @@ HARD = [("l0", 1), ("l0", 4), ("l1", 1), ("l1", 4), ("linf", 1), ("linf", 4)]
 RELATIVE = 1e-6
 
 
+Network = tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray, numpy.ndarray, list[int]]
+
+
 @pytest.fixture(scope="module")
-def network():
+def network() -> Network:
     """Weights W, b, V, the images as rows, and their labels, float64."""
     defense = ReluDefense()
     x, y = defense.sample_images()
-    parts = (part.double().numpy() for part in (*defense.network.parameters(), x.flatten(1)))
-    return *parts, y.tolist()
+    hidden, bias, output = (part.double().numpy() for part in defense.network.parameters())
+    return hidden, bias, output, x.flatten(1).double().numpy(), y.tolist()
 
 
-def program(norm, network, image, rival):
+def program(
+    norm: Norm,
+    network: Network,
+    image: int,
+    rival: int,
+) -> float:
     """The minimal distance at which `rival` is as high as the label: the rises and falls of all pixels, what each
     neuron gives, whether it is active, and the size of the move (Tjeng et al. 2019)."""
     hidden, bias, output, images, labels = network
@@ -59,20 +68,22 @@ def program(norm, network, image, rival):
     return solved.fun if solved.status == 0 else numpy.inf
 
 
-def by_patterns(network, image, within):
+def by_patterns(network: Network, image: int, within: float) -> float:
     """The least L2 distance, if it is below `within`: a neuron after the other is active or not, as far as an image
     with those before it can be within reach; where all are decided the network is linear."""
     hidden, bias, output, images, labels = network
     x, label = images[image], labels[image]
     before, length = hidden @ x + bias, numpy.linalg.norm(hidden, axis=1)
 
-    def nearest(signs, normals=(), offsets=()):
+    def nearest(
+        signs: list[int], normals: Sequence[numpy.ndarray] = (), offsets: Sequence[numpy.ndarray] = ()
+    ) -> float:
         rows = [sign * row for sign, row in zip(signs, hidden[: len(signs)], strict=True)]
         gaps = [-sign * value for sign, value in zip(signs, before[: len(signs)], strict=True)]
         move = smallest_move("l2", x, numpy.array([*rows, *normals]), numpy.array([*gaps, *offsets]))
-        return numpy.inf if move is None else numpy.linalg.norm(move)
+        return numpy.inf if move is None else float(numpy.linalg.norm(move))
 
-    def search(signs, best):
+    def search(signs: list[int], best: float) -> float:
         if signs and nearest(signs) > best:
             return best
         if len(signs) == len(hidden):
@@ -97,7 +108,7 @@ def by_patterns(network, image, within):
         for case in itertools.product(NORMS, range(IMAGES))
     ],
 )
-def test_the_distances_are_minimal(network, norm, image):
+def test_the_distances_are_minimal(network: Network, norm: Norm, image: int) -> None:
     known = MINIMAL[norm][image]
     if norm == "l2":
         found = by_patterns(network, image, within=known * (1 + 10 * RELATIVE))

@@ -6,11 +6,14 @@ import importlib
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from plugin_packages import arena, install
 
 from arena.errors import UserError
+from arena.interface.contracts import Attack
 from arena.testing.scaffold import new_plugin
 
 CHECK = "plugins", "check"
@@ -25,7 +28,9 @@ CHECK = "plugins", "check"
         ("dataset", ("dataset",), ("data", "show"), "my-dataset"),
     ],
 )
-def test_a_new_plugin_installs_and_passes_its_own_test_and_the_kit(tmp_path, kind, words, command, says):
+def test_a_new_plugin_installs_and_passes_its_own_test_and_the_kit(
+    tmp_path: Path, kind: str, words: tuple[str, ...], command: tuple[str, str], says: str
+) -> None:
     name = f"my-{kind}"
     made = arena("plugins", "new", *words, name, plugins=tmp_path, cwd=tmp_path)
     assert made.returncode == 0, made.stderr
@@ -39,36 +44,36 @@ def test_a_new_plugin_installs_and_passes_its_own_test_and_the_kit(tmp_path, kin
     assert says in checked.stdout
 
     own_test = next(package.glob("test_*.py"))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", own_test]
+    itself = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(own_test)]
     path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
     env = os.environ | {"PYTHONPATH": path}
-    ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    ran = subprocess.run(itself, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout
     assert "1 passed" in ran.stdout
 
 
 @pytest.mark.parametrize("name", ["none", "x", "class", "a-2nd-one"])
-def test_any_good_name_gives_a_module_that_works(tmp_path, monkeypatch, name):
+def test_any_good_name_gives_a_module_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     package = new_plugin(name, tmp_path)
     monkeypatch.syspath_prepend(package)
-    classes = []
+    classes: list[type[Attack]] = []
     importlib.import_module(package.name.replace("-", "_")).register_attacks(classes.append)
     assert [cls.name for cls in classes] == [name]
 
 
 @pytest.mark.parametrize("name", ["", "My-Attack", "my_attack", "1st", "-x", "x-", "a--b", "../up", "a b", "a\n"])
-def test_bad_names_are_refused(tmp_path, name):
+def test_bad_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="lower-case letters, digits and hyphens"):
         new_plugin(name, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_name_that_is_taken_is_refused(tmp_path):
+def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'fgsm' is installed already, with arena-robustness"):
         new_plugin("fgsm", tmp_path)
 
 
-def test_nothing_is_overwritten(tmp_path):
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
     existing = tmp_path / "arena-attack-mine"
     existing.mkdir()
     with pytest.raises(UserError, match="exists already"):
@@ -76,7 +81,7 @@ def test_nothing_is_overwritten(tmp_path):
     assert not list(existing.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path):
+def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     for folder in (file, tmp_path / "absent"):
@@ -85,14 +90,14 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_one_line(tmp_path):
+def test_a_read_only_folder_is_one_line(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     with pytest.raises(UserError, match="Permission denied; choose a folder"):
         new_plugin("mine", tmp_path)
 
 
-def test_a_failure_half_way_leaves_nothing_behind(tmp_path, monkeypatch):
-    def full(*_):
+def test_a_failure_half_way_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Path) -> NoReturn:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "rename", full)
