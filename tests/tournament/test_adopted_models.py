@@ -1,12 +1,14 @@
 """A newcomer's tournament: a data set and models of their own, none of them a package, played by the command line."""
 
 import sqlite3
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from plugin_packages import arena
-from torch import nn
+from torch import Tensor, nn
 
 from arena.errors import UserError
 from arena.interface.contracts import Defense
@@ -43,14 +45,14 @@ restarts = 1
 """
 
 
-def train(folder, scale):
+def train(folder: Path, scale: float) -> None:
     """A linear network that tells red images from blue ones, as weights."""
     signs = torch.tensor([1.0, 0, -1]).view(1, 3, 1, 1).expand(1, CHANNELS, HEIGHT, WIDTH).flatten(1)
     torch.save({"1.weight": scale * torch.cat([signs, -signs]), "1.bias": torch.zeros(2)}, folder / "mine.pt")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("newcomer")
     x = np.random.default_rng(0).integers(0, 256, (8, HEIGHT, WIDTH, CHANNELS), dtype=np.uint8)
     means = x.reshape(8, -1, CHANNELS).mean(1)
@@ -62,7 +64,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def rows_of(folder):
+def rows_of(folder: Path) -> list[tuple[Any, ...]]:
     query = """
     select defense.name, attack.name, count(*), count(adversarial), group_concat(distinct result.status)
     from result join match on match.id = match_id join defense on defense.id = defense_id
@@ -73,7 +75,7 @@ def rows_of(folder):
         return database.execute(query).fetchall()
 
 
-def test_models_are_played_on_data_of_their_own_and_again_when_they_change(folder):
+def test_models_are_played_on_data_of_their_own_and_again_when_they_change(folder: Path) -> None:
     played = arena("run", plugins="", cwd=folder)
     assert played.returncode == 0, played.stderr
     assert "not for mine, not played: abs, binary-abs" in played.stderr  # all are asked for
@@ -92,30 +94,30 @@ def test_models_are_played_on_data_of_their_own_and_again_when_they_change(folde
     assert len(rows_of(folder)) == len(first) + 1
 
 
-def test_a_model_that_a_plugin_is_called_like_is_refused(folder):
+def test_a_model_that_a_plugin_is_called_like_is_refused(folder: Path) -> None:
     (folder / "taken.toml").write_text(SETTINGS.replace("defense.mine", "defense.cnn"))
     played = arena("run", "taken.toml", plugins="", cwd=folder)
     assert played.returncode == 2 and "give the model a name of its own, as in [defense.my-cnn]" in played.stderr
 
 
-def test_a_defense_made_for_other_data_is_refused_by_name(folder):
+def test_a_defense_made_for_other_data_is_refused_by_name(folder: Path) -> None:
     played = arena("run", "--defense", "cnn", plugins="", cwd=folder)
     assert played.returncode == 2
     assert "defense cnn is made for images [1, 28, 28] of 10 classes: mine has [3, 6, 8], 2 classes" in played.stderr
 
 
-def test_a_defense_fits_what_it_declares():
+def test_a_defense_fits_what_it_declares() -> None:
     class Any(Defense):
         name = "any"
 
-        def scores(self, x):
+        def scores(self, x: Tensor) -> Tensor:
             return nn.functional.pad(x.flatten(1)[:, :1], (1, 0))
 
     assert Any.fits((3, 4, 5), 7) and CNN.fits((1, 28, 28), 10)
     assert not CNN.fits((3, 28, 28), 10) and not CNN.fits((1, 28, 28), 47)
 
 
-def test_models_on_the_command_line_are_called_by_their_files(monkeypatch, tmp_path):
+def test_models_on_the_command_line_are_called_by_their_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     names, sections = defenses_given(["cnn", "my_net.py:build", "torchvision.models:resnet18", "a/forest.onnx"])
     assert names == ["cnn", "my-net", "models", "forest"]
@@ -130,7 +132,7 @@ def test_models_on_the_command_line_are_called_by_their_files(monkeypatch, tmp_p
         defenses_given(["mine.py"])
 
 
-def test_a_data_set_on_the_command_line_is_a_name_or_a_file(monkeypatch, tmp_path):
+def test_a_data_set_on_the_command_line_is_a_name_or_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert dataset_given(None) == (None, {}) and dataset_given("fashion-mnist") == ("fashion-mnist", {})
     assert dataset_given("test.npz") == ("test", {"test": {"file": str(tmp_path / "test.npz")}})

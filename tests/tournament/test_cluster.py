@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from plugin_packages import arena
+from processes import is_gone
 from ray_nodes import BOUNDS, DISTALS, SETTINGS, agents_of, rows_of, seen_by_nodes, started_by_hand, wait_until
 from stores import place_on_server
-from test_executors import is_gone
 
 pytestmark = pytest.mark.cluster
 DISTAL = ["distal", "--steps", "20"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ METADATA = "Metadata-Version: 2.1\nName: mean-defense\nVersion: 1.0\n"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A colour data set of 5 x 7 pixels, a defense of its two classes, and a settings file."""
     folder = tmp_path_factory.mktemp("own")
     rng = np.random.default_rng(0)
@@ -54,19 +55,19 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run(folder, *arguments):
+def run(folder: Path, *arguments: object) -> str:
     answer = arena(*arguments, plugins=folder / "site", cwd=folder)
     assert answer.returncode == 0, answer.stderr
     return answer.stdout
 
 
 @pytest.fixture(scope="module")
-def played(folder):
+def played(folder: Path) -> Path:
     run(folder, "run", "--quiet", "--workers", "1")
     return folder
 
 
-def test_thresholds_are_those_of_the_data_set(played):
+def test_thresholds_are_those_of_the_data_set(played: Path) -> None:
     rows = {row["norm"]: row for row in json.loads(run(played, "leaderboard", "--format", "json", "--by", "defense"))}
     assert rows["linf"]["epsilon"] == 0.5 and rows["linf"]["accuracy"] == 0
     assert rows["l2"]["epsilon"] is None and rows["l2"]["accuracy"] is None
@@ -79,19 +80,19 @@ def test_thresholds_are_those_of_the_data_set(played):
         }
 
 
-def test_the_distances_are_the_optimal_ones(played):
+def test_the_distances_are_the_optimal_ones(played: Path) -> None:
     x = np.load(played / "test.npz")["x"][:6] / 255
     optimal = np.abs(x.reshape(6, -1).mean(1) - 0.5)
     rows = json.loads(run(played, "leaderboard", "--format", "json", "--norm", "linf", "--by", "defense"))
     assert rows[0]["median_distance"] == pytest.approx(float(np.median(optimal)), rel=0.01)
 
 
-def test_nothing_of_the_paper_is_shown(played):
+def test_nothing_of_the_paper_is_shown(played: Path) -> None:
     assert "paper" not in run(played, "leaderboard", "--format", "markdown")
     assert "no results of the defenses of Table 1" in run(played, "table1")
 
 
-def test_what_was_played_is_verified_and_reported(played):
+def test_what_was_played_is_verified_and_reported(played: Path) -> None:
     assert "0 failures" in run(played, "verify")
     run(played, "report", "--out", "page.html")
     assert "mine" in (played / "page.html").read_text(encoding="utf-8")
@@ -100,7 +101,7 @@ def test_what_was_played_is_verified_and_reported(played):
 PIXELS = "const c = arguments[0]; return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
 
 
-def test_the_gallery_shows_its_colors(played):
+def test_the_gallery_shows_its_colors(played: Path) -> None:
     run(played, "report", "--out", "page.html")
     waiting = pytest.importorskip("selenium.webdriver.support.wait")
     with chromium() as driver:
@@ -120,7 +121,7 @@ def test_the_gallery_shows_its_colors(played):
     assert np.abs(adversarial - stored).max() <= 255 * np.abs(stored / 255 - x[0] / 255).max() / 30 + 1
 
 
-def test_data_that_changed_is_another_tournament(played):
+def test_data_that_changed_is_another_tournament(played: Path) -> None:
     archive = dict(np.load(played / "test.npz"))
     archive["x"][0] ^= 1
     np.savez(played / "test.npz", **archive)

@@ -14,7 +14,7 @@ from arena.tournament.jobs import IdentifyJob
 
 
 @pytest.fixture
-def config(tmp_path, monkeypatch):
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """Settings that name weights of this machine; the user's cache is empty."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     weights = tmp_path / "mine" / "w.safetensors"
@@ -24,12 +24,12 @@ def config(tmp_path, monkeypatch):
     return Config.model_validate({"defense": {"cnn": {"weights": str(weights)}}})
 
 
-def test_weights_that_are_there_stay_there(config, tmp_path):
+def test_weights_that_are_there_stay_there(config: Config, tmp_path: Path) -> None:
     assert unpacked(packed(config)) == {} and not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("other", [True, False])
-def test_weights_that_are_not_there_come_with_their_card(config, tmp_path, other):
+def test_weights_that_are_not_there_come_with_their_card(config: Config, tmp_path: Path, other: bool) -> None:
     (path, parcel), = packed(config).items()  # fmt: skip
     content = (tmp_path / "mine" / "w.safetensors").read_bytes()
     shutil.rmtree(tmp_path / "mine")
@@ -42,13 +42,15 @@ def test_weights_that_are_not_there_come_with_their_card(config, tmp_path, other
     assert json.loads(Path(place).with_suffix(".json").read_text()) == {"sha256": None}
 
 
-def test_a_folder_travels_whole(config, tmp_path):
+def test_a_folder_travels_whole(config: Config, tmp_path: Path) -> None:
     path = str(tmp_path / "mine")
     parcels = packed(Config.model_validate({"defense": {"abs": {"weights": path}}}))
     assert set(parcels[path].files) == {"mine/w.safetensors", "mine/w.json"}
 
 
-def test_the_identity_names_the_path_of_the_settings(config, monkeypatch, tmp_path):
+def test_the_identity_names_the_path_of_the_settings(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     parcels = packed(config)
     (path,) = parcels
     monkeypatch.setattr(worker, "_config", config)

@@ -2,81 +2,41 @@
 executor answers with rows of its own."""
 
 import math
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+from fake_executor import CONFIG, LABELS, Dead, Honest, contestants, planned
 from rich.console import Console
 from sqlalchemy import event
-from stores import attack, bound, dataset, defense, record
+from stores import bound, dataset, defense, record
+from typed import present
 
 from arena.cli import progress
 from arena.errors import PluginError
-from arena.interface.results import Status
+from arena.interface.results import BoundKind, Status
 from arena.store import bounds as bound_rows
-from arena.store.store import open_store
+from arena.store.store import Store, open_store
 from arena.tournament import answers, worker
-from arena.tournament.answers import Applicable, Identified, Roster
-from arena.tournament.config import Config
+from arena.tournament.answers import Applicable, Identified
 from arena.tournament.executors import Answer, Failure
-from arena.tournament.jobs import ApplicableJob, IdentifyJob, MatchJob
-from arena.tournament.plan import plan_bounds, plan_matches
+from arena.tournament.jobs import ApplicableJob, IdentifyJob, Job, MatchJob
+from arena.tournament.plan import plan_bounds
 from arena.tournament.play import play
 from arena.tournament.roster import Contestants
 
-CONFIG = Config.model_validate({"tournament": {"samples": 6, "chunk": 2}})
-LABELS = (1,) * 6
-
-
-class Honest:
-    """Finds an adversarial at distance 1 for every sample."""
-
-    workers = 1
-
-    def __init__(self, **changes):
-        self.changes = changes
-
-    def submit(self, job):
-        rows = [answers.plain(record(sample)) | self.changes for sample in job.samples]
-        future = Future()
-        future.set_result(self.answer({"rows": rows, "seconds": 0.5}))
-        return future
-
-    def answer(self, value):
-        return Answer(value)
-
-
-class Dead(Honest):
-    def answer(self, value):
-        return Failure("the worker process died (exit code 7)")
-
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Iterator[Store]:
     with closing(open_store(str(tmp_path / "arena.db"))) as store:
         yield store
 
 
-def contestants(weights="a"):
-    identity = defense(weights=weights)
-    roster = Roster(
-        defenses={"cnn": identity.package},
-        attacks={"boundary": attack().package},
-        bounds={},
-        unfit=(),
-        dataset=dataset(),
-        labels=LABELS,
-        problems=(),
-    )
-    return Contestants(roster, {"cnn": Identified(identity, attacks=("boundary",))}, {"boundary": Identified(attack())})
-
-
-def planned(store, weights="a"):
-    return plan_matches(CONFIG, store, contestants(weights))
-
-
-def contents(store):
+def contents(store: Store) -> tuple[Any, ...]:
     """Every row of the tables of identities, and the number of results."""
     with store.reading() as connection:
         tables = ("defense", "attack", "tournament", "match")
@@ -84,20 +44,20 @@ def contents(store):
         return rows, connection.exec_driver_sql("select count(*) from result").scalar()
 
 
-def current(store):
+def current(store: Store) -> str | None:
     """Fingerprint of the defense that leaderboards count."""
     with store.reading() as connection:
         return connection.exec_driver_sql("select fingerprint from defense order by last_used desc").scalar()
 
 
-def test_planning_writes_nothing(store):
+def test_planning_writes_nothing(store: Store) -> None:
     list(play(planned(store), Honest()))
     before, shown = contents(store), store.leaderboard()
     assert planned(store).total == 0 and planned(store, "b").total == 3
     assert contents(store) == before and store.leaderboard() == shown != []
 
 
-def test_a_defense_is_current_from_its_first_commit_on(store):
+def test_a_defense_is_current_from_its_first_commit_on(store: Store) -> None:
     list(play(planned(store), Honest()))
     events = play(planned(store, "b"), Honest())
     assert current(store) == "cnn a"
@@ -106,18 +66,20 @@ def test_a_defense_is_current_from_its_first_commit_on(store):
     assert len(store.results()) == 4  # of two jobs: what is ready is committed together
 
 
-def test_what_is_ready_is_one_transaction_and_a_failure_among_it_costs_itself_only(store):
+def test_what_is_ready_is_one_transaction_and_a_failure_among_it_costs_itself_only(store: Store) -> None:
     class Mixed(Honest):
         workers = 2  # three jobs: all are ready at once
 
-        def submit(self, job):
+        def submit(self, job: Job) -> Future[Answer | Failure]:
+            assert isinstance(job, MatchJob)
             if job.samples[0] != 2:
                 return super().submit(job)
-            future = Future()
+            future: Future[Answer | Failure] = Future()
             future.set_result(Answer({"rows": "nonsense", "seconds": 0.5}))
             return future
 
-    plan, commits = planned(store), []
+    plan = planned(store)
+    commits: list[object] = []
     event.listen(store._engine, "commit", commits.append)
     played = list(play(plan, Mixed()))
     assert [bool(one.failure) for one in played] == [False, True, False]
@@ -125,7 +87,7 @@ def test_what_is_ready_is_one_transaction_and_a_failure_among_it_costs_itself_on
     assert len(commits) == 2  # the rows, and that the match is over
 
 
-def test_a_defense_of_old_is_current_again_although_nothing_of_it_is_left_to_play(store):
+def test_a_defense_of_old_is_current_again_although_nothing_of_it_is_left_to_play(store: Store) -> None:
     for weights in ("a", "b"):
         list(play(planned(store, weights), Honest()))
     again = planned(store, "a")
@@ -134,8 +96,8 @@ def test_a_defense_of_old_is_current_again_although_nothing_of_it_is_left_to_pla
     assert current(store) == "cnn a"
 
 
-def test_a_job_that_dies_leaves_error_rows_and_is_played_again(store):
-    failures = [played.failure.reason for played in play(planned(store), Dead())]
+def test_a_job_that_dies_leaves_error_rows_and_is_played_again(store: Store) -> None:
+    failures = [present(played.failure).reason for played in play(planned(store), Dead())]
     assert failures == ["the worker process died (exit code 7)"] * 3
     assert {(row["status"], row["reason"]) for row in store.results()} == {("error", failures[0])}
     assert planned(store).total == 3
@@ -175,22 +137,24 @@ class Text(str):
         {"extra": 1},
     ],
 )
-def test_an_answer_that_was_not_asked_for_is_a_failed_job(store, changes):
+def test_an_answer_that_was_not_asked_for_is_a_failed_job(store: Store, changes: dict[str, Any]) -> None:
     ended = list(play(planned(store), Honest(**changes)))
-    assert len(ended) == 3 and all("not what was asked for" in played.failure.reason for played in ended)
+    assert len(ended) == 3 and all("not what was asked for" in present(played.failure).reason for played in ended)
     assert {row["status"] for row in store.results()} == {"error"}
 
 
 @pytest.mark.parametrize(
     "value", [None, [], {"rows": []}, {"rows": None, "seconds": 1.0}, {"rows": [], "seconds": "1"}]
 )
-def test_what_is_no_answer_is_a_failed_job(store, value):
-    executor = Honest()
-    executor.answer = lambda _: Answer(value)
-    assert all("not what was asked for" in played.failure.reason for played in play(planned(store), executor))
+def test_what_is_no_answer_is_a_failed_job(store: Store, value: object) -> None:
+    class Odd(Honest):
+        def answer(self, _: Any) -> Answer:
+            return Answer(value)
+
+    assert all("not what was asked for" in present(played.failure).reason for played in play(planned(store), Odd()))
 
 
-def test_rows_survive_the_journey():
+def test_rows_survive_the_journey() -> None:
     job = MatchJob(1.0, False, "cnn", "", "boundary", "", (0, 1, 2), 0, None)
     rows = [record(0, progress=[[3, 2.0], [7, 1.0]], fragile=False), record(1, "not_found"), record(2, "misclassified")]
     back = answers.records(job, LABELS, [answers.plain(row) for row in rows])
@@ -198,25 +162,34 @@ def test_rows_survive_the_journey():
         assert answers.plain(row) == answers.plain(other) and isinstance(other.status, Status)
     roster, identified = contestants().roster, Identified(defense(), norms=("l2", "linf"))
     assert answers.roster(answers.plain(roster)) == roster
-    job = IdentifyJob(1.0, False, "defense", "cnn", "bound")
-    assert answers.identified(job, answers.plain(identified)) == identified
+    about = IdentifyJob(1.0, False, "defense", "cnn", "bound")
+    assert answers.identified(about, answers.plain(identified)) == identified
     with pytest.raises(answers.WrongAnswer, match="it is about abs"):
-        answers.identified(job, answers.plain(Identified(defense("abs"))))
+        answers.identified(about, answers.plain(Identified(defense("abs"))))
 
 
 @pytest.mark.parametrize("changed", ["defense_fingerprint", "attack_fingerprint"])
-def test_a_plugin_that_changed_since_it_was_planned_is_not_played(changed):
-    planned = {
+def test_a_plugin_that_changed_since_it_was_planned_is_not_played(changed: str) -> None:
+    planned: dict[str, Any] = {
         "defense_fingerprint": worker._defense("cnn").fingerprint,
         "attack_fingerprint": worker._attack("fgsm").fingerprint,
     }
-    job = {"timeout": 60.0, "foreign": False, "defense": "cnn", "attack": "fgsm", "samples": (0,), "seed": 0}
+    job: dict[str, Any] = {
+        "timeout": 60.0,
+        "foreign": False,
+        "defense": "cnn",
+        "attack": "fgsm",
+        "samples": (0,),
+        "seed": 0,
+    }
     with pytest.raises(PluginError, match="not the one that was planned"):
         worker.perform(MatchJob(**job, **planned | {changed: "f00"}, budget=None))
     assert len(worker.perform(MatchJob(**job, **planned, budget=None))["rows"]) == 1
 
 
-def test_a_log_gets_a_line_now_and_then(store, monkeypatch, capsys):
+def test_a_log_gets_a_line_now_and_then(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     console = Console(stderr=True)
     monkeypatch.setattr(progress, "LOG_SECONDS", 0)
     assert progress.follow(planned(store), Honest(), console) == []
@@ -227,14 +200,14 @@ def test_a_log_gets_a_line_now_and_then(store, monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_what_failed_is_listed_and_told_by_the_exit_code(store, capsys):
+def test_what_failed_is_listed_and_told_by_the_exit_code(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     failures = progress.follow(planned(store), Dead(), Console(stderr=True, quiet=True))
     assert progress.finish(failures) == 1 and progress.finish([]) == 0
     first = "failed: boundary against cnn, samples 0 to 1: the worker process died (exit code 7)"
     assert capsys.readouterr().err.splitlines()[0] == first
 
 
-def bounded(version="a"):
+def bounded(version: str = "a") -> Contestants:
     """The contestants, and two bounds: one speaks of the cnn, the other does not."""
     found = contestants()
     found.bounds = {name: Identified(bound(name, version), norms=("l2", "linf")) for name in ("joint", "slack")}
@@ -242,7 +215,7 @@ def bounded(version="a"):
     return found
 
 
-def test_bounds_are_planned_of_what_is_played_and_of_a_changed_bound_anew(store):
+def test_bounds_are_planned_of_what_is_played_and_of_a_changed_bound_anew(store: Store) -> None:
     plan, (column,) = plan_bounds(CONFIG, store, bounded())  # the attack that is played is one of L2
     assert (column.bound.name, column.kind, column.norm, column.samples) == ("joint", "estimate", "l2", len(LABELS))
     (job,) = plan.jobs
@@ -263,10 +236,11 @@ def test_bounds_are_planned_of_what_is_played_and_of_a_changed_bound_anew(store)
         assert set(bound_rows.by_name(connection, defense().fingerprint, dataset().data_hash).values()) == {1.0}
 
 
-def test_certificates_need_one_seed():
+def test_certificates_need_one_seed() -> None:
     found = bounded()
     found.roster = replace(found.roster, attacks={})
-    for kind, seeds in (("certificate", 1), ("estimate", 3)):
+    cases: list[tuple[BoundKind, int]] = [("certificate", 1), ("estimate", 3)]
+    for kind, seeds in cases:
         found.applicable = {"cnn": [Applicable("joint", kind, None)]}
         with closing(open_store("sqlite://")) as store:
             _, columns = plan_bounds(CONFIG, store, found, norm="linf", seeds=3)
@@ -282,7 +256,7 @@ def test_certificates_need_one_seed():
         [Applicable("slack", None, "no")],
     ],
 )
-def test_whether_a_bound_applies_is_one_or_the_other(rows):
+def test_whether_a_bound_applies_is_one_or_the_other(rows: list[Applicable]) -> None:
     job = ApplicableJob(1.0, False, "cnn", ("joint",))
     with pytest.raises(answers.WrongAnswer, match="whether it applies"):
         answers.applicable(job, [answers.plain(row) for row in rows])

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from executor_role import Call
+from processes import is_gone
 from ray_nodes import wait_until
-from test_executors import is_gone
 
 from arena.tournament.config import Config
 from arena.tournament.executors import Answer, Failure
@@ -71,15 +71,13 @@ def test_an_agent_that_answers_nothing_is_given_up(executor: Any, tmp_path: Path
 
 def test_a_late_answer_counts_for_nothing(executor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent is given up, its job played again, then it goes on: nobody could end it, as on a node that hangs."""
-    from arena.tournament.executors import ray as module
-
     late: list[bool] = []
 
     def take(number: int, future: Any, take: Any = executor._take) -> None:
         late.append(number not in executor._calls)
         take(number, future)
 
-    monkeypatch.setattr(module.ray, "kill", lambda actor: None)
+    monkeypatch.setattr("ray.kill", lambda actor: None)
     monkeypatch.setattr(executor, "_take", take)
     assert run(executor, "freezes_agent_once", str(tmp_path / "agent"), timeout=1) == Answer("answered")
     agent = int((tmp_path / "agent").read_text())

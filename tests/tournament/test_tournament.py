@@ -7,6 +7,9 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from plugin_packages import arena
@@ -34,23 +37,24 @@ from result join match on match.id = match_id join defense on defense.id = defen
      join attack on attack.id = attack_id
 order by 1, 2, 3
 """
+Rows = list[tuple[Any, ...]]
 EXPECTED = 2 * (12 + 12 + 4)
 
 
-def rows_of(folder):
+def rows_of(folder: Path) -> Rows:
     """Every stored row but for the seconds it took; refuses a damaged file."""
     with sqlite3.connect(folder / "arena.db") as database:
         assert database.execute("pragma integrity_check").fetchone() == ("ok",)
         return database.execute(ROWS).fetchall()
 
 
-def settings(folder, text=SETTINGS):
+def settings(folder: Path, text: str = SETTINGS) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "arena.toml").write_text(text)
     return folder
 
 
-def run(folder, *arguments, plugins=""):
+def run(folder: Path, *arguments: object, plugins: Path | str = "") -> subprocess.CompletedProcess[str]:
     return arena("run", *arguments, plugins=plugins, cwd=folder)
 
 
@@ -58,7 +62,7 @@ of_the_uninterrupted = pytest.mark.xdist_group("uninterrupted")  # which is play
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Rows:
     """The rows of a tournament played in one go by one worker."""
     folder = settings(tmp_path_factory.mktemp("uninterrupted"))
     played = run(folder, "--workers", 1)
@@ -69,7 +73,7 @@ def uninterrupted(tmp_path_factory):
 
 
 @of_the_uninterrupted
-def test_one_and_two_workers_give_the_same_rows(uninterrupted, tmp_path):
+def test_one_and_two_workers_give_the_same_rows(uninterrupted: Rows, tmp_path: Path) -> None:
     played = run(settings(tmp_path), "--workers", 2)
     assert played.returncode == 0, played.stderr
     assert rows_of(tmp_path) == uninterrupted
@@ -77,7 +81,9 @@ def test_one_and_two_workers_give_the_same_rows(uninterrupted, tmp_path):
 
 @of_the_uninterrupted
 @pytest.mark.parametrize("seed", [1, 2])
-def test_after_kill_9_at_any_moment_the_rows_are_those_of_an_uninterrupted_run(uninterrupted, tmp_path, seed):
+def test_after_kill_9_at_any_moment_the_rows_are_those_of_an_uninterrupted_run(
+    uninterrupted: Rows, tmp_path: Path, seed: int
+) -> None:
     settings(tmp_path)
     moments = random.Random(seed)
     command = [sys.executable, "-c", "from arena.cli import main; main()", "run", "--workers", "2", "--quiet"]
@@ -94,7 +100,7 @@ def test_after_kill_9_at_any_moment_the_rows_are_those_of_an_uninterrupted_run(u
 
 
 @of_the_uninterrupted
-def test_ctrl_c_stops_at_once_and_keeps_what_was_played(uninterrupted, tmp_path):
+def test_ctrl_c_stops_at_once_and_keeps_what_was_played(uninterrupted: Rows, tmp_path: Path) -> None:
     settings(tmp_path, SETTINGS.replace("restarts = 1", "restarts = 10_000"))  # it does not end by itself
     command = [sys.executable, "-c", "from arena.cli import main; main()", "run", "--workers", "2"]
     process = subprocess.Popen(
@@ -113,7 +119,7 @@ def test_ctrl_c_stops_at_once_and_keeps_what_was_played(uninterrupted, tmp_path)
     assert len(rows_of(tmp_path)) > 0 and set(rows_of(tmp_path)) <= set(uninterrupted)
 
 
-def has_rows(folder):
+def has_rows(folder: Path) -> bool:
     try:
         with sqlite3.connect(f"file:{folder / 'arena.db'}?mode=ro", uri=True) as database:
             return database.execute("select count(*) from result").fetchone()[0] > 0
@@ -122,7 +128,7 @@ def has_rows(folder):
 
 
 @of_the_uninterrupted
-def test_only_what_is_missing_is_played(uninterrupted, tmp_path):
+def test_only_what_is_missing_is_played(uninterrupted: Rows, tmp_path: Path) -> None:
     folder = settings(tmp_path)
     assert run(folder, "--samples", 4, "--defense", "cnn").returncode == 0
     first = dict(sqlite3.connect(folder / "arena.db").execute("select match_id || '/' || sample, seconds from result"))
@@ -137,13 +143,13 @@ def test_only_what_is_missing_is_played(uninterrupted, tmp_path):
 
 
 @of_the_uninterrupted
-def test_another_seed_is_another_tournament(uninterrupted, tmp_path):
+def test_another_seed_is_another_tournament(uninterrupted: Rows, tmp_path: Path) -> None:
     assert run(settings(tmp_path), "--seed", 1, "--attack", "gaussian-noise", "--defense", "cnn").returncode == 0
     noise = [row for row in uninterrupted if row[:2] == ("cnn", "gaussian-noise")]
     assert [row[7] for row in rows_of(tmp_path)] != [row[7] for row in noise]
 
 
-def test_seeds_differ_between_all_jobs():
+def test_seeds_differ_between_all_jobs() -> None:
     seeds = {job_seed(*job) for job in [(0, "a", "b", 0), (1, "a", "b", 0), (0, "b", "a", 0), (0, "a", "b", 10)]}
     assert len(seeds) == 4 and all(0 <= seed < 2**63 for seed in seeds)
 
@@ -163,7 +169,7 @@ memory = 3
 """
 
 
-def hostile(attacks, defenses=("cnn",)):
+def hostile(attacks: Iterable[str], defenses: Iterable[str] = ("cnn",)) -> str:
     """A settings file in which these meet."""
     return HOSTILE_SETTINGS.format(attacks=str(list(attacks))[1:-1], defenses=str(list(defenses))[1:-1])
 
@@ -194,11 +200,11 @@ HOSTILE = {
 }
 
 
-def test_a_hostile_attack_costs_its_own_unit_and_is_reported(hostile_plugins, tmp_path):
+def test_a_hostile_attack_costs_its_own_unit_and_is_reported(hostile_plugins: Path, tmp_path: Path) -> None:
     settings(tmp_path, hostile([*HOSTILE, "fgsm"]))
     played = run(tmp_path, "--workers", 2, plugins=hostile_plugins)
     assert played.returncode == 1 and "Traceback" not in played.stderr
-    outcomes = {}
+    outcomes: dict[str, list[tuple[Any, ...]]] = {}
     for row in rows_of(tmp_path):
         outcomes.setdefault(row[1], []).append((row[6], row[-1]))
     for name, (status, reason) in HOSTILE.items():
@@ -208,7 +214,7 @@ def test_a_hostile_attack_costs_its_own_unit_and_is_reported(hostile_plugins, tm
     assert [status for status, _ in outcomes["fgsm"]] == ["found"] * 4
 
 
-def test_a_hostile_defense_costs_its_own_units(hostile_plugins, tmp_path):
+def test_a_hostile_defense_costs_its_own_units(hostile_plugins: Path, tmp_path: Path) -> None:
     settings(tmp_path, hostile(["fgsm"], ["cnn", "nan-scores", "wrong-shape-scores", "raises-at-load", "bright"]))
     played = run(tmp_path, "--workers", 2, plugins=hostile_plugins)
     assert played.returncode == 1 and "Traceback" not in played.stderr
@@ -218,7 +224,7 @@ def test_a_hostile_defense_costs_its_own_units(hostile_plugins, tmp_path):
     assert {row[0] for row in rows_of(tmp_path)} == {"cnn", "bright"}
 
 
-def test_a_pre_flight_warns_before_a_defense_is_played(hostile_plugins, tmp_path):
+def test_a_pre_flight_warns_before_a_defense_is_played(hostile_plugins: Path, tmp_path: Path) -> None:
     settings(tmp_path, hostile(["clean-image"], ["cnn", "random-scores", "batch-coupled"]))
     played = run(tmp_path, plugins=hostile_plugins)
     assert played.returncode == 0
@@ -227,7 +233,7 @@ def test_a_pre_flight_warns_before_a_defense_is_played(hostile_plugins, tmp_path
     assert "warning: defense cnn" not in played.stderr
 
 
-def test_what_a_plugin_does_to_its_process_ends_with_its_unit(hostile_plugins, tmp_path):
+def test_what_a_plugin_does_to_its_process_ends_with_its_unit(hostile_plugins: Path, tmp_path: Path) -> None:
     settings(tmp_path, hostile(["seeds-global", "patches-torch", "remembers", "clean-image", "fgsm"]))
     assert run(tmp_path, "--workers", 1, plugins=hostile_plugins).returncode == 0
     labels = {(row[2], row[4]) for row in rows_of(tmp_path) if row[1] != "patches-torch"}
@@ -237,7 +243,7 @@ def test_what_a_plugin_does_to_its_process_ends_with_its_unit(hostile_plugins, t
     assert lied.returncode == 1 and all("patches-torch" in line for line in lied.stdout.splitlines()[:-1])
 
 
-def test_what_failed_is_played_again(hostile_plugins, tmp_path):
+def test_what_failed_is_played_again(hostile_plugins: Path, tmp_path: Path) -> None:
     settings(tmp_path, hostile(["exits", "clean-image"]))
     assert run(tmp_path, plugins=hostile_plugins).returncode == 1
     again = run(tmp_path, plugins=hostile_plugins)
