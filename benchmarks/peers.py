@@ -30,6 +30,7 @@ from torch import Tensor, nn
 import arena
 from arena.geometry.distances import distance
 from arena.geometry.norms import Norm
+from arena.interface.contracts import HasNetwork
 from arena.models.adopted import adopt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -163,6 +164,7 @@ def load(name: str, samples: int) -> Network:
         x, defense = coloured(x[: 2 * samples]), adopt("colour", module)
     else:
         defense = arena.load_defense(name)
+        assert isinstance(defense, HasNetwork)
         module = defense.network
     x, y = x[: 2 * samples], y[: 2 * samples]
     with torch.no_grad():
@@ -205,7 +207,7 @@ def foolbox_peers(epsilon: float) -> Iterator[Peer]:
     yield peer("FMN", "l2", attacks.L2FMNAttack(steps=STEPS), arena.load_attack("fmn-l2", steps=STEPS))
     yield peer("DeepFool", "l2", attacks.L2DeepFoolAttack(overshoot=0.02), arena.load_attack("deepfool-l2"))
     yield peer("DeepFool", "linf", attacks.LinfDeepFoolAttack(overshoot=0.02), arena.load_attack("deepfool-linf"))
-    search = {"binary_search_steps": 3, "steps": STEPS, "abort_early": False}
+    search: dict[str, Any] = {"binary_search_steps": 3, "steps": STEPS, "abort_early": False}
     weigh = attacks.L2CarliniWagnerAttack(stepsize=0.1, initial_const=2, **search)
     yield peer("Carlini-Wagner", "l2", weigh, arena.load_attack("carlini-wagner", searches=3, steps=STEPS))
     elastic = attacks.EADAttack(initial_const=1, regularization=0.05, **search)
