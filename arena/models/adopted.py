@@ -88,8 +88,13 @@ class Adopted(Defense):
         """The images as the model takes them: a copy, which it may write into."""
         settings = self.settings
         low, high = settings.bounds
-        x = x * (high - low) + low
-        x = (x - self._per_channel(settings.mean, x)) / self._per_channel(settings.std, x)
+        given = x
+        if (low, high) != (0, 1):
+            x = x * (high - low) + low
+        if (settings.mean, settings.std) != (0, 1):
+            x = (x - self._per_channel(settings.mean, x)) / self._per_channel(settings.std, x)
+        if x is given:
+            x = x.clone()
         if settings.layout == "NHWC":
             x = x.movedim(1, -1)
         elif settings.layout == "NHW":

@@ -43,6 +43,9 @@ class Autograd:
         def product(cotangent: Tensor) -> Tensor:
             paid = self._query_log.charge(index, gradient=True)
             gradient = torch.autograd.grad(scores, x, cotangent, retain_graph=True)[0]
+            largest = torch.linalg.vector_norm(gradient.flatten(1), torch.inf, dim=1)  # NaN where one is
+            if paid is None and bool(((largest > 0) & (largest < torch.inf)).all()):
+                return gradient
             finite = gradient.flatten(1).isfinite().all(1)
             useful = finite & gradient.flatten(1).any(1)
             asked = cotangent.isfinite().all(1) & cotangent.any(1)  # else the attack's loss is flat

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from arena.errors import PluginError
+from arena.geometry.scale import extremes
 
 HAIR = 1e-3  # of the distance
 OVERSHOOT = 1e-5  # beyond the box, by which a library's rounding may miss it
@@ -19,7 +20,7 @@ def check_images(x: Tensor, shape: torch.Size) -> Tensor:
         got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise PluginError(f"images must be float32 [N, {', '.join(map(str, shape))}], not {got}")
     if x.numel():
-        low, high = (bound.item() for bound in x.detach().aminmax())
+        low, high = extremes(x)
         if not (low >= 0 and high <= 1):  # also catches NaN
             raise PluginError(f"images must lie in the box [0, 1], not in [{low:g}, {high:g}]: clamp them first")
     return x
@@ -28,8 +29,8 @@ def check_images(x: Tensor, shape: torch.Size) -> Tensor:
 def clip_rounding(x: Tensor) -> Tensor:
     """The images x clipped to the box [0, 1] where rounding alone left it, by up to 1e-5; anything else as it is."""
     if isinstance(x, Tensor) and x.numel():
-        low, high = (bound.item() for bound in x.detach().aminmax())
-        if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
+        low, high = extremes(x)
+        if (low < 0 or high > 1) and low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
             return x.clamp(0, 1)
     return x
 

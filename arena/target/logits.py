@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,12 @@ ROUNDING = 1e-3  # of the size of the logits: no rounding moves a margin further
 def evaluate(defense: Defense, x: Tensor, rows: int | None = None) -> Tensor:
     """The defense's logits [N, classes] for the images x, asked for in batches of `rows` (default: as it prefers)."""
     with torch.no_grad():
-        parts = [ask(defense, batch) for batch in x.split(rows or defense.batch_size)]
+        return ask_in_batches(defense, x, rows or defense.batch_size)
+
+
+def ask_in_batches(defense: Defense, x: Tensor, rows: int) -> Tensor:
+    """The same, with a graph if x has one."""
+    parts = [ask(defense, batch) for batch in x.split(rows)]
     return torch.cat(parts) if len(parts) != 1 else parts[0]
 
 
@@ -48,13 +55,15 @@ def check_scores(defense: Defense, scores: Tensor, images: int) -> Tensor:
     if not scores.is_floating_point():
         raise PluginError(f"{owner} {scores.dtype}, not floating point logits: convert them with .float()")
     scores = scores.float()
-    if not bool(scores.amax(1).isfinite().all()):  # NaN is the largest of its row
+    # A finite sum tells in one operation that all are finite; NaN is the largest of its row.
+    if not math.isfinite(scores.detach().sum()) and not bool(scores.amax(1).isfinite().all()):
         raise PluginError(f"{owner} scores that are not finite")
     return scores
 
 
 def are_probabilities(scores: Tensor) -> bool:
     """Whether every row [N, classes] is not negative and adds up to one."""
+    scores = scores.detach()
     return bool((scores >= 0).all()) and bool(((scores.sum(1) - 1).abs() <= PROBABILITIES).all())
 
 
@@ -74,4 +83,4 @@ def margin(scores: Tensor, y: Tensor) -> Tensor:
 
 def size(scores: Tensor) -> Tensor:
     """The largest magnitude of the finite logits [N, classes] of each row [N]: what rounding is relative to."""
-    return scores.masked_fill(scores.isneginf(), 0).abs().amax(1)
+    return scores.masked_fill(scores == -torch.inf, 0).abs().amax(1)

@@ -26,30 +26,30 @@ class BestAdversarials:
         self.distance = torch.full_like(clean[:, 0, 0, 0], torch.inf)
         self.query = torch.zeros(len(clean), dtype=torch.int64, device=clean.device)
         self.margin = torch.zeros_like(self.distance)
-        self._noted = self.distance.clone()  # the last distance of each sample in _notes
+        self._notable = self.distance.clone()  # the distance of each sample that the next of its notes has to reach
         self._notes: list[tuple[Tensor, Tensor, Tensor]] = []  # samples, queries and distances that took off 1 %
 
     def keep(self, x: Tensor, index: Tensor, distances: Tensor, margins: Tensor, queries: Tensor) -> None:
         """Take over the rows x (of the samples `index`, which may repeat) that are closer than what is kept."""
-        nearest = torch.full_like(self.distance, torch.inf).scatter_reduce(0, index, distances, "amin")
-        improves = (distances == nearest[index]) & (distances < self.distance[index])
-        better = improves.nonzero().flatten().flip(0)
-        rows = dict(zip(index[better].tolist(), better.tolist(), strict=True))  # of equally close rows the first
-        if rows:
-            samples = torch.tensor(list(rows), device=x.device)
-            chosen = torch.tensor(list(rows.values()), device=x.device)
-            self.images[samples] = x[chosen]
-            self.distance[samples] = distances[chosen]
-            self.query[samples] = queries[samples]
-            self.margin[samples] = margins[chosen]
-            self._note(samples)
+        closer = (distances < self.distance[index]).nonzero().flatten()
+        if not len(closer):
+            return
+        closer = closer[distances[closer].argsort(stable=True).flip(0)]
+        # The last of a sample's rows stays: its closest, of equally close ones the first.
+        rows = dict(zip(index[closer].tolist(), closer.tolist(), strict=True))
+        samples, chosen = torch.tensor([list(rows), list(rows.values())], device=x.device)
+        self.images[samples] = x[chosen]
+        self.distance[samples] = distances[chosen]
+        self.query[samples] = queries[samples]
+        self.margin[samples] = margins[chosen]
+        self._note(samples)
 
     def _note(self, samples: Tensor) -> None:
         distances = self.distance[samples]
-        notable = distances <= NOTABLE * self._noted[samples]
-        samples, distances = samples[notable], distances[notable]
-        if len(samples):
-            self._noted[samples] = distances
+        notable = distances <= self._notable[samples]
+        if bool(notable.any()):
+            samples, distances = samples[notable], distances[notable]
+            self._notable[samples] = NOTABLE * distances
             self._notes.append((samples, self.query[samples], distances))
 
     def progress(self) -> list[list[list[float]]]:
@@ -83,51 +83,64 @@ class QueryLog:
         self.seen = BestAdversarials(self.x)
         self.solid = BestAdversarials(self.x)  # of those whose margin is solid
         self.boundary = BestAdversarials(self.x)  # where none was seen: what missed by rounding alone, by how much
+        self._standing = True  # whether there is a sample of which none was seen
         self.binarized = BestAdversarials(self.x)  # the same as seen, after `binarize`: stays empty without a threshold
+
+    @property
+    def spent(self) -> Tensor:
+        """Queries of each sample [B], of both kinds."""
+        return self.queries + self.gradient_queries
 
     def charge(self, index: Tensor, *, gradient: bool = False) -> Tensor | None:
         """Bill one query to each row's sample; gives the rows [N] that are paid, or None where all are.
 
         A sample that cannot pay for all its rows pays for none. Raises BudgetExhausted if none of them can pay.
         """
-        cost = torch.bincount(index, minlength=len(self.y))
-        paid = None
+        bill, paid = torch.ones_like(index), None
         if self.budget is not None:
-            within_budget = self.queries + self.gradient_queries + cost <= self.budget
+            cost = torch.zeros_like(self.y).index_add_(0, index, bill)
+            within_budget = self.spent + cost <= self.budget
             if not bool(within_budget.all()):
-                cost, paid = cost * within_budget, within_budget[index]
+                paid = within_budget[index]
+                bill = paid.long()
                 if not bool(paid.any()):
                     raise BudgetExhausted(f"the budget of {self.budget} queries per sample is spent")
-        if gradient:
-            self.gradient_queries += cost
-        else:
-            self.queries += cost
+        (self.gradient_queries if gradient else self.queries).index_add_(0, index, bill)
         return paid
 
     def remember(self, x: Tensor, index: Tensor, scores: Tensor) -> None:
         """Keep those of the answered images x [N, ...] that are misclassified and closer than any before; while a
         sample has none, the one that came closest to it."""
         wrong = (scores.argmax(1) != self.y[index]).nonzero().flatten()
-        if len(wrong):
+        if len(wrong) == len(x):
+            self._remember_adversarials(x, index, scores)
+        elif len(wrong):
             self._remember_adversarials(x[wrong], index[wrong], scores[wrong])
-        standing = self.seen.distance[index].isinf().nonzero().flatten()
-        if len(standing):
-            self._remember_boundary(x[standing], index[standing], scores[standing])
+        if self._standing:
+            self._remember_boundary(x, index, scores)
 
     def _remember_adversarials(self, x: Tensor, index: Tensor, scores: Tensor) -> None:
-        clean, spent = self.x[index], self.queries + self.gradient_queries
-        distances, margins = distance(self.norm, x, clean), margin(scores, self.y[index])
-        self.seen.keep(x, index, distances, margins, spent)
-        solid = margins > SOLID * size(scores)
-        self.solid.keep(x[solid], index[solid], distances[solid], margins[solid], spent)
+        clean = self.x[index]
+        distances = distance(self.norm, x, clean)
         if self.binary_threshold is not None:
-            x = binarize(x, clean, self.binary_threshold)
-            self.binarized.keep(x, index, distance(self.norm, x, clean), margins, spent)
+            flipped, margins = binarize(x, clean, self.binary_threshold), margin(scores, self.y[index])
+            self.binarized.keep(flipped, index, distance(self.norm, flipped, clean), margins, self.spent)
+        near = (distances < self.solid.distance[index]).nonzero().flatten()  # what is solid was seen, too
+        if not len(near):
+            return
+        x, index, scores, distances = x[near], index[near], scores[near], distances[near]
+        margins, spent = margin(scores, self.y[index]), self.spent
+        self.seen.keep(x, index, distances, margins, spent)
+        self._standing = self._standing and bool((self.seen.distance == torch.inf).any())
+        solid = (margins > SOLID * size(scores)).nonzero().flatten()
+        self.solid.keep(x[solid], index[solid], distances[solid], margins[solid], spent)
 
     def _remember_boundary(self, x: Tensor, index: Tensor, scores: Tensor) -> None:
-        margins, spent = margin(scores, self.y[index]), self.queries + self.gradient_queries
-        tied = -margins <= ROUNDING * size(scores)
-        self.boundary.keep(x[tied], index[tied], -margins[tied], margins[tied], spent)
+        margins = margin(scores, self.y[index])
+        tied = (-margins <= ROUNDING * size(scores)) & (self.seen.distance[index] == torch.inf)
+        rows = tied.nonzero().flatten()
+        if len(rows):
+            self.boundary.keep(x[rows], index[rows], -margins[rows], margins[rows], self.spent)
 
 
 def binarize(x: Tensor, clean: Tensor, threshold: float) -> Tensor:

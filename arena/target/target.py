@@ -15,7 +15,7 @@ from arena.geometry.distances import per_row
 from arena.interface.contracts import ACCESS_LEVELS, AccessLevel, Defense
 from arena.target.gradients import Autograd, FiniteDifferences, Source
 from arena.target.images import check_images
-from arena.target.logits import ask, evaluate, unsaturated
+from arena.target.logits import ask_in_batches, evaluate, unsaturated
 from arena.target.query_log import QueryLog
 
 if TYPE_CHECKING:
@@ -138,11 +138,8 @@ class Target:
         return self._answer(x.detach(), index, lambda images: evaluate(self._defense, images))
 
     def _ask_with_graph(self, x: Tensor, index: Tensor) -> Tensor:
-        def scores_of(images: Tensor) -> Tensor:
-            parts = [ask(self._defense, batch) for batch in images.split(self._defense.batch_size)]
-            return torch.cat(parts)
-
-        return unsaturated(self._answer(x, index, scores_of))
+        rows = self._defense.batch_size
+        return unsaturated(self._answer(x, index, lambda images: ask_in_batches(self._defense, images, rows)))
 
     def _answer(self, x: Tensor, index: Tensor, scores_of: Callable[[Tensor], Tensor]) -> Tensor:
         paid = self._query_log.charge(index)

@@ -17,4 +17,4 @@ def across_the_box(norm: Norm, x: Tensor) -> float:
 
 def movable(x: Tensor, direction: Tensor) -> Tensor:
     """`direction`, zero where the image x in [0, 1] is at the edge of the box that it points out of."""
-    return direction.masked_fill(((x <= 0) & (direction < 0)) | ((x >= 1) & (direction > 0)), 0)
+    return direction.masked_fill((x + direction.sign()).clamp(0, 1) == x, 0)

@@ -348,3 +348,15 @@ def test_a_damaged_onnx_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "mine.onnx").write_bytes(b"nothing")
     with pytest.raises(UserError, match="onnxruntime cannot load it"):
         load_model("mine", str(tmp_path / "mine.onnx"))
+
+
+def test_a_model_may_write_into_what_it_is_given() -> None:
+    class Writes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mul_(0.5).flatten(1)[:, :3]
+
+    images = X.clone()
+    cases: list[dict[str, Any]] = [{}, {"mean": 0.5}, {"bounds": (0, 2)}]
+    for settings in cases:
+        adopt("writes", Writes(), **settings).scores(images)
+        assert torch.equal(images, X)
