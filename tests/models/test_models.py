@@ -164,8 +164,8 @@ PROTOTYPES = torch.rand(400, 1, 28, 28, generator=torch.Generator().manual_seed(
 LABELS = torch.arange(400) % 7
 
 
-def brute_force(x: Tensor) -> Tensor:
-    pair = x.double().flatten(1), PROTOTYPES.double().flatten(1)
+def brute_force(x: Tensor, prototypes: Tensor = PROTOTYPES) -> Tensor:
+    pair = x.double().flatten(1), prototypes.double().flatten(1)
     distances = torch.cdist(*pair, compute_mode="donot_use_mm_for_euclid_dist")
     return -torch.stack([distances[:, c == LABELS].amin(1) for c in range(7)], dim=1)
 
@@ -186,6 +186,35 @@ def test_nearest_neighbor_is_exact_for_close_and_distant_rows(
     logits = NearestNeighborModel(PROTOTYPES, LABELS)(x)
     assert logits.shape == (rows, 7)
     assert (logits - brute_force(x)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("step", [0.01, 0.6])
+def test_rows_that_differ_in_a_pixel_find_their_nearest(step: float) -> None:
+    center = torch.rand(784, generator=torch.Generator().manual_seed(1))
+    x = (center + step * torch.cat([torch.eye(784), -torch.eye(784)])[::7]).clamp(0, 1).view(-1, 1, 28, 28)
+    assert (NearestNeighborModel(PROTOTYPES, LABELS)(x) - brute_force(x)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("capability", ["DEFAULT", "AVX2"])
+@pytest.mark.parametrize("levels", [255, 100])
+def test_eight_bits_decide_as_float32_does(capability: str, levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    rng = torch.Generator().manual_seed(2)
+    prototypes = (PROTOTYPES * levels).round() / levels
+    near = prototypes[:50] + 0.02 * torch.rand(50, 1, 28, 28, generator=rng)
+    x = torch.cat([near, torch.full((3, 1, 28, 28), 0.5), torch.rand(20, 1, 28, 28, generator=rng)]).clamp(0, 1)
+    assert (NearestNeighborModel(prototypes, LABELS)(x) - brute_force(x, prototypes)).abs().max() < 1e-5
+
+
+def test_where_eight_bits_tell_little_apart_float32_decides() -> None:
+    """Prototypes around a grey image that rounding moves farther than they differ in distance."""
+    rng = torch.Generator().manual_seed(4)
+    direction = torch.randn(400, 784, generator=rng)
+    lengths = torch.linspace(3.0, 3.01, 400)[torch.randperm(400, generator=rng)].unsqueeze(1)
+    prototypes = (0.5 + lengths * direction / direction.norm(dim=1, keepdim=True)).view(-1, 1, 28, 28)
+    assert prototypes.min() >= 0 and prototypes.max() <= 1
+    x = torch.cat([torch.full((2, 1, 28, 28), 0.5), torch.zeros(1, 1, 28, 28)])
+    assert (NearestNeighborModel(prototypes, LABELS)(x) - brute_force(x, prototypes)).abs().max() < 1e-5
 
 
 def test_a_prototype_is_at_distance_zero() -> None:
