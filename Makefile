@@ -6,8 +6,10 @@ INSTALLED := $(VENV)/.installed
 
 DECIDING := tests/geometry tests/target tests/store tests/tournament/test_claims.py $(addprefix tests/evaluation/test_,referee.py fragile.py preflight.py)
 MUTANTS ?= 100
+ROUNDS ?= 12
+SEED ?= 0
 
-.PHONY: help tournament test cluster conformance coverage mutation lint docs bench sanitize gpu-check clean
+.PHONY: help tournament test cluster chaos conformance coverage mutation lint docs bench sanitize gpu-check clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -21,7 +23,10 @@ test: $(INSTALLED)  ## the tests
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 cluster: $(INSTALLED)  ## the tests on Ray clusters of three nodes on this machine
-	$(BIN)/python -m pytest -m cluster
+	$(BIN)/python -m pytest -m cluster tests/tournament
+
+chaos: $(INSTALLED)  ## tournaments on a Ray cluster, each with something that breaks: make chaos ROUNDS=50; a minute a round
+	$(BIN)/python tests/chaos.py --rounds $(ROUNDS) --seed $(SEED)
 
 conformance: $(INSTALLED)  ## the slow tests: minutes each
 	$(BIN)/python -m pytest -m slow

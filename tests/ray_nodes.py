@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
+from processes import children, is_gone
 from sqlalchemy import text
 
 from arena.store.store import open_store
@@ -67,20 +68,65 @@ def seen_by_nodes(*folders: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def cluster_of_three() -> Iterator[Any]:
-    """A `ray.cluster_utils.Cluster`; skips without Ray."""
-    utils = pytest.importorskip("ray.cluster_utils", reason=MISSING)
-    folder = tempfile.mkdtemp(prefix="ray-")  # a short path: that of a socket holds 107 bytes
-    head = _NODE | {"include_dashboard": False, "temp_dir": folder}
-    cluster = utils.Cluster(initialize_head=True, head_node_args=head)
-    try:
+class ThreeNodes:
+    """A `ray.cluster_utils.Cluster` of three nodes of one processor each; skips without Ray."""
+
+    def __init__(self) -> None:
+        self._utils = pytest.importorskip("ray.cluster_utils", reason=MISSING)
+        self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def address(self) -> str:
+        """Of the head; another one after `renew`."""
+        return str(self._cluster.address)
+
+    def raylets(self) -> list[int]:
+        """The process ids of the nodes' raylets, the head's first. Agents are their children."""
+        return [self._raylet(node) for node in self._cluster.list_all_nodes()]
+
+    def head(self) -> list[int]:
+        """The process ids of all that makes the head."""
+        return [one.process.pid for of_kind in self._cluster.head_node.all_processes.values() for one in of_kind]
+
+    def agents(self) -> list[int]:
+        """Process ids of arena's agents."""
+        return [pid for raylet in self.raylets() for pid in children(raylet) if is_agent(pid)]
+
+    def heal(self) -> None:
+        """Replace nodes whose raylet is gone, or everything if it is the head's."""
+        if is_gone(self.raylets()[0], 0):
+            self.renew()
+        for node in list(self._cluster.worker_nodes):
+            if is_gone(self._raylet(node), 0):
+                self._cluster.remove_node(node, allow_graceful=False)
+                self._cluster.add_node(**_NODE)
+
+    def renew(self) -> None:
+        """Another cluster in its place."""
+        self.close()
+        self._start()
+
+    def close(self) -> None:
+        """End all nodes."""
+        self._cluster.shutdown()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _start(self) -> None:
+        self._folder = tempfile.mkdtemp(prefix="ray-")  # a short path: that of a socket holds 107 bytes
+        head = _NODE | {"include_dashboard": False, "temp_dir": self._folder}
+        self._cluster = self._utils.Cluster(initialize_head=True, head_node_args=head)
         for _ in range(NODES - 1):
-            cluster.add_node(**_NODE)
-        yield cluster
-    finally:
-        cluster.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+            self._cluster.add_node(**_NODE)
+
+    def _raylet(self, node: Any) -> int:
+        pid: int = node.all_processes["raylet"][0].process.pid
+        return pid
 
 
 @contextmanager
@@ -114,30 +160,6 @@ def _node_by_hand(options: list[str]) -> Iterator[None]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
-
-
-def children() -> dict[int, list[int]]:
-    """Process ids by parent, of all processes of this machine."""
-    found: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            found.setdefault(int(entry.read_text().rpartition(")")[2].split()[1]), []).append(int(entry.parent.name))
-        except OSError:
-            continue
-    return found
-
-
-def agents_of(cluster: Any) -> list[int]:
-    """Process ids of the agents and of all that they have started."""
-    tree, found = children(), []
-    waiting = []
-    for node in cluster.list_all_nodes():
-        own = tree.get(node.all_processes["raylet"][0].process.pid, [])
-        waiting += [pid for pid in own if is_agent(pid)]
-    while waiting:
-        found.append(waiting.pop())
-        waiting += tree.get(found[-1], [])
-    return found
 
 
 def is_agent(pid: int) -> bool:

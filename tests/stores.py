@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import NullPool, create_engine, make_url
 from typed import present
 
 from arena.geometry.norms import NORMS, Norm
@@ -88,7 +88,7 @@ def place_on_server() -> Iterator[str]:
     """The URL of an empty schema on the server, dropped at the end; skips without a server."""
     if not (server := os.environ.get("ARENA_TEST_POSTGRESQL")):
         pytest.skip("ARENA_TEST_POSTGRESQL names no PostgreSQL server")
-    name, engine = f"arena_test_{uuid4().hex}", create_engine(server, isolation_level="AUTOCOMMIT")
+    name, engine = f"arena_test_{uuid4().hex}", create_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with engine.connect() as connection:
         connection.exec_driver_sql(f"CREATE SCHEMA {name}")
     try:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from paths import ROOT
 from plugin_packages import install
-from ray_nodes import cluster_of_three, seen_by_nodes
+from ray_nodes import ThreeNodes, seen_by_nodes
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +18,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cluster(foreign: Path) -> Iterator[Any]:
+def cluster(foreign: Path) -> Iterator[ThreeNodes]:
     """The cluster; its nodes see what this process sees, and `invert`."""
-    with seen_by_nodes(foreign), cluster_of_three() as cluster:
+    with seen_by_nodes(foreign), ThreeNodes() as cluster:
         yield cluster

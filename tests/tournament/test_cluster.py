@@ -9,12 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from plugin_packages import arena
-from processes import is_gone
-from ray_nodes import BOUNDS, DISTALS, SETTINGS, agents_of, rows_of, seen_by_nodes, started_by_hand, wait_until
+from processes import descendants, is_gone
+from ray_nodes import BOUNDS, DISTALS, SETTINGS, ThreeNodes, rows_of, seen_by_nodes, started_by_hand, wait_until
 from stores import place_on_server
 
 pytestmark = pytest.mark.cluster
@@ -50,7 +49,9 @@ def there(address: str, *command: str, plugins: Path, cwd: Path) -> "subprocess.
     return arena(*command, "--executor", "ray", "--address", address, plugins=plugins, cwd=cwd)
 
 
-def test_rows_are_those_of_one_machine(cluster: Any, foreign: Path, local: Path, url: str, tmp_path: Path) -> None:
+def test_rows_are_those_of_one_machine(
+    cluster: ThreeNodes, foreign: Path, local: Path, url: str, tmp_path: Path
+) -> None:
     played = there(cluster.address, "run", "--db", url, plugins=foreign, cwd=settings(tmp_path))
     assert played.returncode == 0, played.stderr
     assert rows_of(url) == rows_of(f"sqlite:///{local}")
@@ -66,7 +67,9 @@ def test_a_cluster_that_is_started_by_hand(foreign: Path, local: Path, tmp_path:
     assert rows_of(f"sqlite:///{tmp_path / 'arena.db'}") == rows_of(f"sqlite:///{local}")
 
 
-def test_bounds_and_distals_are_those_of_one_machine(cluster: Any, foreign: Path, local: Path, tmp_path: Path) -> None:
+def test_bounds_and_distals_are_those_of_one_machine(
+    cluster: ThreeNodes, foreign: Path, local: Path, tmp_path: Path
+) -> None:
     folder = settings(tmp_path, "[run]\nworkers = 1\n")  # on one node: starting is what takes time
     for command in (["bounds", "--bound", "lipschitz"], DISTAL):
         played = there(cluster.address, *command, plugins=foreign, cwd=folder)
@@ -76,7 +79,7 @@ def test_bounds_and_distals_are_those_of_one_machine(cluster: Any, foreign: Path
         assert len(rows) == count and rows == rows_of(f"sqlite:///{local}", query)
 
 
-def test_verify_finds_there_what_does_not_hold(cluster: Any, foreign: Path, local: Path, tmp_path: Path) -> None:
+def test_verify_finds_there_what_does_not_hold(cluster: ThreeNodes, foreign: Path, local: Path, tmp_path: Path) -> None:
     shutil.copy(local, tmp_path)
     with sqlite3.connect(tmp_path / "arena.db") as damaged:
         damaged.execute("update result set l2 = l2 / 2, distance = l2 / 2 where sample = 3 and match_id = 1")
@@ -86,15 +89,19 @@ def test_verify_finds_there_what_does_not_hold(cluster: Any, foreign: Path, loca
     assert "sample 3" in checked.stdout and "64 rows checked" in checked.stdout and "1 failure" in checked.stdout
 
 
-def test_sigterm_ends_it_in_order_and_leaves_no_process(cluster: Any, foreign: Path, tmp_path: Path) -> None:
+def test_sigterm_ends_it_in_order_and_leaves_no_process(cluster: ThreeNodes, foreign: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "arena", "run", "--quiet", "--executor", "ray", "--address", cluster.address]
     path = os.pathsep.join(filter(None, [str(foreign), os.environ.get("PYTHONPATH")]))
     process = subprocess.Popen(
         command, cwd=settings(tmp_path), env=os.environ | {"PYTHONPATH": path}, stderr=subprocess.PIPE
     )
-    assert wait_until(lambda: len(agents_of(cluster)) >= 9 or process.poll() is not None, 60)  # each with two below it
-    pids = agents_of(cluster)
+
+    def at_work() -> list[int]:
+        return [pid for agent in cluster.agents() for pid in (agent, *descendants(agent))]
+
+    assert wait_until(lambda: len(at_work()) >= 9 or process.poll() is not None, 60)  # each with two below it
+    pids = at_work()
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 143 and b"the same command goes on from there" in err
-    assert pids and all(is_gone(pid, 10) for pid in pids)
+    assert pids and all(is_gone(pid, 30) for pid in pids)

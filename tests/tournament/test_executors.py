@@ -274,7 +274,7 @@ def test_no_process_outlives_its_coordinator(number: signal.Signals, forks: bool
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    pids = present(coordinator.stdout).readline().split()
+    pids = [int(pid) for pid in present(coordinator.stdout).readline().split()]
     assert len(pids) == 3
     time.sleep(0.2)
     family = descendants(coordinator.pid)
@@ -282,7 +282,7 @@ def test_no_process_outlives_its_coordinator(number: signal.Signals, forks: bool
     coordinator.send_signal(number)
     present(coordinator.stdin).close()
     coordinator.wait(timeout=10)
-    assert all(is_gone(pid) for pid in {*family, *pids} - {str(coordinator.pid)})
+    assert all(is_gone(pid) for pid in {*family, *pids} - {coordinator.pid})
 
 
 def test_a_server_that_is_still_warming_up_ends_with_its_coordinator(tmp_path: Path) -> None:

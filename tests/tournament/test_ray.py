@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from executor_role import Call
 from processes import is_gone
-from ray_nodes import wait_until
+from ray_nodes import ThreeNodes, wait_until
 
 from arena.tournament.config import Config
 from arena.tournament.executors import Answer, Failure
@@ -18,7 +18,7 @@ from arena.tournament.executors import Answer, Failure
 pytestmark = pytest.mark.cluster
 
 
-def on(cluster: Any, grace: float = 60, **run: Any) -> Any:
+def on(cluster: ThreeNodes, grace: float = 60, **run: Any) -> Any:
     """The executor of the tests' own role."""
     from arena.tournament.executors.ray import RayExecutor
 
@@ -27,7 +27,7 @@ def on(cluster: Any, grace: float = 60, **run: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def executor(cluster: Any) -> Iterator[Any]:
+def executor(cluster: ThreeNodes) -> Iterator[Any]:
     with on(cluster, grace=2) as executor:
         yield executor
 
@@ -66,7 +66,7 @@ def test_a_job_that_is_lost_again_and_again_is_an_error_of_its_own(executor: Any
 def test_an_agent_that_answers_nothing_is_given_up(executor: Any, tmp_path: Path) -> None:
     """The job is out again meanwhile; what the first one would have said counts for nothing."""
     assert run(executor, "freezes_agent_once", str(tmp_path / "agent"), timeout=1) == Answer("answered")
-    assert is_gone(int((tmp_path / "agent").read_text()))
+    assert is_gone(int((tmp_path / "agent").read_text()), 30)
 
 
 def test_a_late_answer_counts_for_nothing(executor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ def test_a_late_answer_counts_for_nothing(executor: Any, tmp_path: Path, monkeyp
 
 
 def test_a_node_that_differs_is_refused_by_name(
-    cluster: Any, executor: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    cluster: ThreeNodes, executor: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     executor.__exit__()  # one coordinator a process
     monkeypatch.setenv("ARENA_TEST_TORCH", "1.9")
@@ -101,7 +101,7 @@ def test_a_node_that_differs_is_refused_by_name(
     assert capfd.readouterr().err.count("is refused: torch 2.0 instead of 1.9") == 3
 
 
-def test_signals_stay_ours(cluster: Any) -> None:
+def test_signals_stay_ours(cluster: ThreeNodes) -> None:
     def handler(number: int, frame: object) -> None:
         raise AssertionError
 
