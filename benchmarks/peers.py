@@ -133,7 +133,7 @@ def compare(peer: Peer, network: Network, rounds: int) -> str:
     theirs, ours = (summary(far, peer.epsilon) for far in (measured(peer.norm, images, network), found))
     title, label = f"{peer.library} {peer.title}", attack.name if peer.own else "peer's code"
     times = f"{seconds[0]:.2f} | {seconds[1]:.2f} | {mark(seconds[1] / seconds[0], AIM_TIME)}"
-    ratio = mark(ours / theirs if theirs and math.isfinite(theirs) else float(ours > theirs) + 1, AIM_DISTANCE)
+    ratio = mark(quotient(ours, theirs), AIM_DISTANCE)
     return f"| {title} | {peer.norm} | {network.name} | {label} | {times} | {theirs:.4g} | {ours:.4g} | {ratio} |"
 
 
@@ -151,6 +151,13 @@ def summary(distances: Tensor, epsilon: float | None) -> float:
     if epsilon is None:
         return float(distances.median())
     return float((distances > epsilon * (1 + 1e-6)).double().mean())
+
+
+def quotient(ours: float, theirs: float) -> float:
+    """Of distances that may be infinite, or of shares that may be zero."""
+    if ours == theirs:
+        return 1.0
+    return ours / theirs if theirs else math.inf
 
 
 def mark(ratio: float, aim: float) -> str:
