@@ -34,22 +34,22 @@ SETTINGS = """
 [tournament]
 samples = 16
 chunk = 4
-timeout = 30
+timeout = 120
 defenses = ["cnn"]
 attacks = ["fgsm", "salt-and-pepper", "invert", "chaotic"]
 [attack.salt-and-pepper]
 restarts = 2
 [attack.chaotic]
-timeout = 10
+timeout = 20
 [run]
 memory = 4
 [run.ray]
-grace = 5
+grace = 10
 """
 ROWS = 4 * 16
 STATUS = 6  # where `rows_of` has it
-LATEST = 8.0  # seconds after the agents are at work
-FREEZE = 60.0  # seconds: longer than a time-out and the grace, and than Ray waits for a node
+LATEST = 3 * ROWS // 4  # rows that are there when something breaks, at most
+FREEZE = 60.0  # seconds: longer than the time-out of `chaotic` and the grace, and than Ray waits for a node
 START, END = 120.0, 300.0  # seconds that the agents, and a disturbed command, may take
 AT_WORK = 3 * 3  # an agent, its server of workers, a worker on each node
 
@@ -199,7 +199,8 @@ def play(
 
     try:
         wait_until(at_work, START)
-        _wait(of, chance.uniform(0, LATEST))
+        moment = chance.randrange(LATEST)
+        wait_until(lambda: settled(url) >= moment or command.poll() is not None, END)
         rows = settled(url)
         disturb(of)
         _wait(of, END)
@@ -265,11 +266,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Break something in each of many tournaments on a Ray cluster.")
     parser.add_argument("--rounds", type=int, default=len(KINDS))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kind", choices=[kind.__name__ for kind in KINDS], help="this kind alone")
+    parser.add_argument("--kind", action="append", choices=[kind.__name__ for kind in KINDS], help="these alone")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # in order: nodes and server end
     with tempfile.TemporaryDirectory(prefix="chaos-") as name, ready(Path(name)) as server:
-        kinds = [kind for kind in KINDS if asked.kind in (None, kind.__name__)]
+        kinds = [kind for kind in KINDS if not asked.kind or kind.__name__ in asked.kind]
         kinds = [kind for kind in kinds if server is not None or kind is not restart_postgresql]
         failed = play_all(kinds, asked.rounds, asked.seed, server, Path(name))
     print(f"{asked.rounds} rounds, {failed} failed")
