@@ -41,6 +41,7 @@ from arena.plugins.attacks.sigma_zero import SigmaZero
 from arena.plugins.attacks.simba import SimBA
 from arena.plugins.attacks.square import L2Square, LinfSquare
 from arena.plugins.attacks.standard import L2Standard, LinfStandard
+from arena.plugins.attacks.surfree import SurFree
 from arena.plugins.attacks.transfer import L2Transfer, LinfTransfer
 from arena.plugins.attacks.vfga import VFGA
 
@@ -52,6 +53,7 @@ DECISION: tuple[type[arena.Attack], ...] = (
     PointwiseL2,
     L2HopSkipJump,
     LinfHopSkipJump,
+    SurFree,
 )
 SCORE: tuple[type[arena.Attack], ...] = (LinfSquare, L2Square, Parsimonious, SimBA)
 TRANSFER: tuple[type[arena.Attack], ...] = (L2Transfer, LinfTransfer)

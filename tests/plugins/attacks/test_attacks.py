@@ -89,6 +89,7 @@ ATTACKS: dict[str, Case] = {
     "pointwise-l2": (POINTWISE, 6, 8),
     "hop-skip-jump": ({"steps": 10, "probes": 30}, 2.5, 8),
     "hop-skip-jump-linf": ({"steps": 10, "probes": 30}, 3, 5),
+    "surfree": ({"steps": 80, "frequencies": 1.0}, 4.5, 9),
     "simba": ({"sizes": 2, "steps": 200, "bisections": 0}, 4, 8),
     "square-linf": ({"steps": 300}, 3.5, 2.5),
     "square-l2": ({"steps": 300}, 3.5, 5.5),

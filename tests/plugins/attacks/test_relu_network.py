@@ -18,6 +18,7 @@ FACTORS = {
     "pointwise-l2": 2.2,
     "hop-skip-jump": 1.25,
     "hop-skip-jump-linf": 1.25,
+    "surfree": 1.15,
     "simba": 1.8,
     "square-linf": 1.05,
     "square-l2": 1.6,

@@ -29,6 +29,7 @@ LIGHT: dict[str, dict[str, Any]] = {
     "hop-skip-jump": {"steps": 3, "probes": 20},
     "simba": {"sizes": 1, "steps": 100, "bisections": 0},
     "square": {"steps": 100},
+    "surfree": {"steps": 10},
     "parsimonious": {"blocks": (8, 2), "flips": (), "rounds": 10},
     "pointwise": {"restarts": 1, "crossovers": 0, "epsilons": 20, "bisections": 2},
     "transfer": {"balls": (), "epsilons": 30},
