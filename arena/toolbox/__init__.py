@@ -13,7 +13,8 @@
   (squares that do not underflow); `slices` (long lists in little memory); `binarize` (as the referee does).
 * Settings that name a function: `resolve`.
 
-What wraps a library, `PerSampleAttack` and `FixedEpsilonAttack`, is exported by `arena` too.
+What wraps a library, `PerSampleAttack` and `FixedEpsilonAttack`, is exported by `arena` too; `Clipped` is for
+libraries that ask about images outside the box.
 """
 
 from arena.geometry.distances import distance, per_row, project, project_in_box
@@ -26,7 +27,7 @@ from arena.target.query_log import binarize
 from arena.target.slices import slices
 from arena.toolbox.box import across_the_box, movable
 from arena.toolbox.directions import Loss, boundaries, runners_up, scores_and_gradient, slope, steepest, unit
-from arena.toolbox.library import FixedEpsilonAttack, PerSampleAttack
+from arena.toolbox.library import Clipped, FixedEpsilonAttack, PerSampleAttack
 from arena.toolbox.losses import (
     SPREAD,
     cross_entropy,
@@ -45,6 +46,7 @@ from arena.toolbox.substitute import substitute_target
 __all__ = [
     "NORMS",
     "SPREAD",
+    "Clipped",
     "FixedEpsilonAttack",
     "Loss",
     "Norm",

@@ -131,3 +131,18 @@ class Duel:
             return False
         index = torch.full((1,), self._sample, device=self._x.device)
         return bool(self._target.labels(image, index) != self._y[self._sample])
+
+
+class Clipped(nn.Module):
+    """A model on images clipped to the box [0, 1], for libraries that ask about images outside it.
+
+    A pixel on the border keeps its gradient; `torch.nn.Hardtanh` takes it, and most pixels of a digit are 0.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.train(model.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x.clamp(0, 1))

@@ -6,13 +6,14 @@ from art.attacks import evasion
 from art.estimators.classification import PyTorchClassifier
 
 import arena
+from arena.toolbox import Clipped
 
 
 def generate(attack, model, x, y, probabilities=False, start=None, **options):
     """What an attack of the toolbox makes of the images x of labels y; it sees probabilities, or logits."""
     device = "gpu" if x.is_cuda else "cpu"
     shape, loss = tuple(x.shape[1:]), torch.nn.CrossEntropyLoss()
-    inside = torch.nn.Sequential(torch.nn.Hardtanh(0, 1), model)  # some ask about images outside the box
+    inside = torch.nn.Sequential(Clipped(model))  # some ask about images outside the box
     if probabilities:
         inside.append(torch.nn.Softmax(1))
     classifier = PyTorchClassifier(inside, loss, shape, model.classes, clip_values=(0, 1), device_type=device)

@@ -1,11 +1,11 @@
 """Attacks of cleverhans (https://github.com/cleverhans-lab/cleverhans)."""
 
 import numpy
-import torch
 from cleverhans.torch.attacks.projected_gradient_descent import projected_gradient_descent
 from cleverhans.torch.attacks.spsa import spsa
 
 import arena
+from arena.toolbox import Clipped
 
 
 class PGD(arena.FixedEpsilonAttack):
@@ -19,7 +19,7 @@ class SPSA(arena.FixedEpsilonAttack):
     name, norm, access = "cleverhans-spsa", "linf", "score"
 
     def strike(self, model, x, y, epsilon):
-        inside = torch.nn.Sequential(torch.nn.Hardtanh(0, 1), model)  # it asks about images far outside the box
+        inside = Clipped(model)  # it asks about images far outside the box
         return spsa(inside, x, epsilon, 10, numpy.inf, 0, 1, y, learning_rate=epsilon / 5, spsa_samples=32)
 
 

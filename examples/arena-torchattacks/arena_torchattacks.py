@@ -1,9 +1,9 @@
 """Attacks of torchattacks (https://github.com/Harry24k/adversarial-attacks-pytorch)."""
 
-import torch
 import torchattacks
 
 import arena
+from arena.toolbox import Clipped
 
 
 class PGD(arena.FixedEpsilonAttack):
@@ -45,8 +45,7 @@ class SparseFool(arena.PerSampleAttack):
     name, norm, access = "torchattacks-sparsefool", "l0", "gradient"
 
     def strike(self, model, x, y):
-        inside = torch.nn.Sequential(torch.nn.Hardtanh(0, 1), model)  # it asks about images outside the box
-        return torchattacks.SparseFool(inside)(x, y)
+        return torchattacks.SparseFool(Clipped(model))(x, y)  # it asks about images outside the box
 
 
 @arena.hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -15,6 +16,7 @@ import arena
 from arena.geometry.distances import distance
 from arena.geometry.norms import Norm
 from arena.interface.registry import declaration_faults
+from arena.target.images import hair_beyond
 from arena.testing import LinearDefense, check_attack
 from arena.toolbox.library import SampleBySample
 
@@ -84,6 +86,9 @@ def outside(attack: Any, defense: arena.Defense, x: Tensor, y: Tensor, epsilon: 
         model.register_forward_hook(lambda _, __, scores: torch.nn.functional.one_hot(scores.argmax(1), 10).float())
     image = torch.as_tensor(attack.strike(model, x.clone(), y.clone(), *epsilon)).detach().float()
     model.note(image, defense.scores(image.clamp(0, 1)))
+    if not math.isfinite(model.closest):  # DeepFool may end on the boundary to the last bit
+        beyond = hair_beyond(x, image.clamp(0, 1))
+        model.note(beyond, defense.scores(beyond))
     return model
 
 

@@ -139,6 +139,16 @@ def test_one_epsilon_is_one_strike_inside_its_ball(linear: LinearDefense) -> Non
     assert found.any() and not found.all() and not found[distance > epsilon].any()
 
 
+def test_a_clipped_model_keeps_the_gradient_of_pixels_on_the_border() -> None:
+    x = torch.tensor([[-0.5, 0.0, 0.3, 1.0, 1.5]], requires_grad=True)
+    model = arena.toolbox.Clipped(nn.Linear(5, 2).eval())
+    with torch.no_grad():
+        model.model.weight.copy_(torch.arange(10.0).view(2, 5))
+        model.model.bias.zero_()
+    assert not model.training and torch.equal(model(x), model.model(x.clamp(0, 1)))
+    assert torch.equal(torch.autograd.grad(model(x)[0, 1], x)[0], torch.tensor([[0.0, 6, 7, 8, 0]]))
+
+
 def test_the_code_of_the_base_is_part_of_the_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package names it `arena.PerSampleAttack`, and imports nothing but arena."""
     (tmp_path / "handed_on.py").write_text("import toolkit\n\nclass Mine(toolkit.Base):\n    name = 'mine'\n")
