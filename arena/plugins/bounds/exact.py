@@ -1,4 +1,4 @@
-"""Small ReLU networks: the minimal distance to a percent, by mixed-integer programs (docs/bounds.md)."""
+"""Small ReLU networks: the minimal distance to a percent, by branch and bound (docs/bounds.md)."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from pydantic import Field
 from torch import Tensor
 
 import arena
-from arena.evaluation.bounds.programs import bracket
+from arena.evaluation.bounds.branching import bracket
 from arena.evaluation.bounds.relaxation.activations import LeakyReLU
 from arena.evaluation.bounds.relaxation.reading import read, refusal
 from arena.toolbox import Norm
 
-NEURONS = 2000  # ReLUs at most: of more the programs are not worth starting
+NEURONS = 2000  # ReLUs at most: of more the search is not worth starting
 
 
 class Exact(arena.Bound):
-    """Is any adversarial closer than the closest that two attacks find, FAB-T and Brendel-Bethge? Mixed-integer
-    programs (Tjeng, Xiao and Tedrake 2019) over the ReLUs whose sign linear relaxation leaves open; HiGHS solves them.
+    """Is any adversarial closer than the closest that two attacks find, FAB-T and Brendel-Bethge? Branch and bound over
+    the ReLUs whose sign linear relaxation leaves open, each part bounded as by beta-CROWN (Wang et al. 2021).
 
-    Proven as linear-relaxation is, up to the solver's tolerances, for which 1e-4 is taken off. Where the time ends
-    first, it says what is proven by then, which depends on the machine.
+    Proven as linear-relaxation is. Where the time ends first, it says what is proven by then, which depends on the
+    machine.
     """
 
-    name, norms, kind = "exact", ("l1", "linf"), "certificate"
+    name, norms, kind = "exact", ("l1", "l2", "linf"), "certificate"
 
     class Settings(arena.Settings):
-        seconds: float = Field(60.0, gt=0, description="for the programs of one sample")
+        seconds: float = Field(60.0, gt=0, description="for the search of one sample")
         gap: float = Field(0.01, gt=0, lt=1, description="share of the distance that may stay open")
 
     def refusal(self, defense: arena.Defense, shape: tuple[int, int, int]) -> str | None:

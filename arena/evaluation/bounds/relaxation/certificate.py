@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -75,26 +76,41 @@ def best_choices(relaxed: Relaxed, rows: Rows, steps: int) -> dict[int, Tensor]:
     choices = {}
     for i, (piece, at) in graph.nonlinear.items():
         choices[i] = piece.choices(relaxed.bounds[at]).repeat_interleave(count, 2)
-    if not steps or not choices:
-        return choices
+    found = ascend(
+        lambda free: relaxed.region.minimum(*bounded(relaxed, rows, dict(zip(choices, free, strict=True)))),
+        list(choices.values()),
+        [1.0] * len(choices),
+        steps,
+    )
+    return dict(zip(choices, found, strict=True))
+
+
+def ascend(
+    least: Callable[[Sequence[Tensor]], Tensor], start: Sequence[Tensor], most: Sequence[float], steps: int
+) -> list[Tensor]:
+    """Values [K, B, S, ...] in [0, most] at which `least` [B, S] is greatest of all that Adam steps visit, for each row
+    by itself."""
+    found = list(start)
+    if not steps or not found:
+        return found
     with torch.enable_grad():
-        free = {i: choice.clone().requires_grad_() for i, choice in choices.items()}
-        adam = torch.optim.Adam(free.values(), lr=_RATE)
-        most = rows.values.new_full(rows.values.shape[:2], -torch.inf)
+        free = [values.clone().requires_grad_() for values in start]
+        adam = torch.optim.Adam(free, lr=_RATE)
+        best = start[0].new_tensor(-torch.inf)
         for step in range(steps + 1):
-            least = relaxed.region.minimum(*bounded(relaxed, rows, free))
-            better = least.detach() > most
-            most = most.maximum(least.detach())
-            for i, choice in free.items():
-                where = better.view(1, *better.shape, *[1] * (choice.ndim - 3))
-                choices[i] = choice.detach().where(where, choices[i])
+            value = least(free)
+            now = value.detach()
+            better, best = now > best, now.maximum(best)
+            for i, values in enumerate(free):
+                where = better.view(1, *better.shape, *[1] * (values.ndim - 3))
+                found[i] = values.detach().where(where, found[i])
             if step < steps:
                 adam.zero_grad()
-                (-least.sum()).backward()
+                (-value.sum()).backward()
                 adam.step()
-                for choice in free.values():
-                    choice.data.clamp_(0, 1)
-    return choices
+                for values, top in zip(free, most, strict=True):
+                    values.data.clamp_(0, top)
+    return found
 
 
 def _linear(graph: Graph, x: Tensor, y: Tensor, norm: Norm) -> Tensor:

@@ -35,6 +35,16 @@ class Region:
         headroom = torch.where(normal < 0, 1 - x, x)
         return center - spec_of(self.norm).climb(normal.abs().expand_as(headroom), headroom, self.radius[:, None])
 
+    def attained(self, rows: Rows, constant: Tensor) -> tuple[Tensor, Tensor]:
+        """The same [B, S], and images [B, S, C, H, W] of the region at which it is attained: what is least changes with
+        the coefficients as the image is."""
+        shape = (*constant.shape, *self.x.shape[1:])
+        with torch.enable_grad():
+            normal = rows.whole(self.x.shape[1:]).detach().expand(shape).requires_grad_()
+            least = self.minimum(Rows(normal), constant.detach())
+            (images,) = torch.autograd.grad(least.sum(), normal)
+        return least.detach(), images
+
     def crossing(self, rows: Rows, constant: Tensor) -> Tensor:
         """How far [B, S] the nearest image of the box is where a function is at most zero; infinity where none is."""
         rows_of_pixels = rows.whole(self.x.shape[1:])
