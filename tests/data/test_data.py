@@ -301,6 +301,7 @@ def test_a_malicious_pickle_runs_nothing(
 @pytest.mark.parametrize(
     "wheel",
     [b"", b"no archive", wheel_of(b""), wheel_of(pickle.dumps([1, 2, 3])), wheel_of(pickle.dumps([(1, 2)] * 3))],
+    ids=["empty", "no archive", "no pickle", "no pairs", "no arrays"],  # of archives they would say the time
 )
 def test_a_broken_wheel_is_one_line(tiny: Path, only_wheel: Callable[[bytes], None], wheel: bytes) -> None:
     only_wheel(wheel)
