@@ -9,6 +9,7 @@ import pytest
 from paths import ROOT
 from plugin_packages import install
 from ray_nodes import ThreeNodes, seen_by_nodes
+from stores import store_url  # noqa: F401 (fixture)
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,12 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from plugin_packages import arena
 from processes import descendants, is_gone
 from ray_nodes import BOUNDS, DISTALS, SETTINGS, ThreeNodes, rows_of, seen_by_nodes, started_by_hand, wait_until
-from stores import place_on_server
 
 pytestmark = pytest.mark.cluster
 DISTAL = ["distal", "--steps", "20"]
@@ -36,25 +34,16 @@ def local(foreign: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "arena.db"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'arena.db'}"
-    else:
-        with place_on_server() as url:
-            yield url
-
-
 def there(address: str, *command: str, plugins: Path, cwd: Path) -> "subprocess.CompletedProcess[str]":
     return arena(*command, "--executor", "ray", "--address", address, plugins=plugins, cwd=cwd)
 
 
 def test_rows_are_those_of_one_machine(
-    cluster: ThreeNodes, foreign: Path, local: Path, url: str, tmp_path: Path
+    cluster: ThreeNodes, foreign: Path, local: Path, store_url: str, tmp_path: Path
 ) -> None:
-    played = there(cluster.address, "run", "--db", url, plugins=foreign, cwd=settings(tmp_path))
+    played = there(cluster.address, "run", "--db", store_url, plugins=foreign, cwd=settings(tmp_path))
     assert played.returncode == 0, played.stderr
-    assert rows_of(url) == rows_of(f"sqlite:///{local}")
+    assert rows_of(store_url) == rows_of(f"sqlite:///{local}")
 
 
 def test_a_cluster_that_is_started_by_hand(foreign: Path, local: Path, tmp_path: Path) -> None:
